@@ -1,0 +1,33 @@
+"""What this process was granted, which is often less than what the machine has."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def granted_cpus() -> int:
+    """CPUs that this task may use: SLURM's grant, else the affinity mask, else the container's quota.
+
+    Never `os.cpu_count()`: on a shared node that counts other people's CPUs.
+    """
+    slurm = os.environ.get("SLURM_CPUS_PER_TASK", "")
+    if slurm.isdigit() and int(slurm) > 0:
+        return int(slurm)
+    visible = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(visible, _cgroup_quota() or visible))
+
+
+def _cgroup_quota() -> int | None:
+    """CPUs of the cgroup-v2 quota, rounded up; None where there is none."""
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
+    except (OSError, ValueError):
+        return None
+    return None if quota == "max" else -(-int(quota) // int(period))
+
+
+def cache_folder(beside: Path) -> Path:
+    """`SEGKIT_CACHE` where set, else a hidden folder in `beside` (the folder that holds the runs)."""
+    configured = os.environ.get("SEGKIT_CACHE")
+    return Path(configured) if configured else beside / ".segkit-cache"
