@@ -31,3 +31,12 @@ def cache_folder(beside: Path) -> Path:
     """`SEGKIT_CACHE` where set, else a hidden folder in `beside` (the folder that holds the runs)."""
     configured = os.environ.get("SEGKIT_CACHE")
     return Path(configured) if configured else beside / ".segkit-cache"
+
+
+def has_bf16_cpu() -> bool:
+    """Whether this CPU multiplies bfloat16 natively (AVX-512 BF16 or AMX); elsewhere it is slower than fp32."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags

@@ -1,0 +1,41 @@
+# Two commands: `make demo` shows the whole job in a few minutes, `make test` checks it.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test test-slow lint format bench clean
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt torch
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[train,dev]'
+	touch $@
+
+# The main job end to end on a phantom: train three nets small, evaluate, export, check parity, segment a scan.
+demo: $(STAMP)
+	PATH="$(CURDIR)/$(BIN):$$PATH" sh benchmarks/demo.sh demo
+
+test: $(STAMP)
+	$(BIN)/python -m pytest
+
+test-slow: $(STAMP)
+	$(BIN)/python -m pytest -m slow
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# Each prints its figure beside its rival, from one run.
+bench: $(STAMP)
+	$(BIN)/python benchmarks/segment_start.py
+	$(BIN)/python benchmarks/loaders.py
+	$(BIN)/python benchmarks/cpu_training.py
+
+clean:
+	rm -rf demo build dist .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,53 @@
+"""`segkit evaluate`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+
+def evaluate(
+    subject: Annotated[
+        Path, typer.Argument(metavar="RUN|MODEL.onnx", help="A run directory or an exported model.")
+    ],
+    data: Annotated[
+        str, typer.Option("--data", help="Dataset folder. Default: the one the run was trained on.")
+    ] = "",
+    split: Annotated[str, typer.Option("--split", help="Patients: test, val, train or all.")] = "test",
+    split_file: Annotated[
+        Optional[Path],  # noqa: UP045 - typer reads it
+        typer.Option("--split-file", help="Split file. Default: the run's own."),
+    ] = None,
+    output: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("-o", "--output", help="JSON file; the Markdown goes beside it. Default: in the run."),
+    ] = None,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
+    batch: Annotated[int, typer.Option("--batch", min=1, help="Slices at a time.")] = 8,
+) -> None:
+    """Per-patient table and figures under every named convention, with 95 % intervals over patients."""
+    from segkit.errors import ConfigError
+    from segkit.training.evaluation_report import to_text
+    from segkit.workflow.evaluate_run import PARTS, evaluate_subject, open_subject
+
+    if split not in PARTS:
+        raise ConfigError("--split", split, ", ".join(PARTS))
+
+    def progress(text: str) -> None:
+        if sys.stderr.isatty():
+            print(f"\r{text}\x1b[K", end="", file=sys.stderr, flush=True)
+
+    summary, context, path = evaluate_subject(
+        open_subject(subject, device, batch),
+        data=data,
+        part=split,
+        split_file=split_file,
+        output=output,
+        progress=progress,
+    )
+    progress("")
+    print(to_text(summary, context))
+    print(f"written: {path} and {path.with_suffix('.md').name}")

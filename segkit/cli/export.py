@@ -1,0 +1,29 @@
+"""`segkit export`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+
+def export(
+    run: Annotated[Path, typer.Argument(help="A run directory.")],
+    output: Annotated[
+        Optional[Path],  # noqa: UP045 - typer reads it
+        typer.Option("-o", "--output", help="File to write. Default: model.onnx in the run."),
+    ] = None,
+    data: Annotated[
+        str,
+        typer.Option(
+            "--data", help="Dataset to check the export on. Default: the one the run was trained on."
+        ),
+    ] = "",
+) -> None:
+    """Export the best checkpoint to ONNX, checked against the trained net on its validation slices."""
+    from segkit.runs import open_run
+    from segkit.workflow.export_run import export_run
+
+    path, parity = export_run(open_run(run), output, data)
+    print(f"{path} ({path.stat().st_size / 1e6:.1f} MB): {parity}")

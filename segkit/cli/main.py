@@ -1,0 +1,64 @@
+"""The command line. Each verb is a module here, imported only when it is the one that was asked for."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+
+import typer
+
+from segkit import __version__
+from segkit.errors import SegkitError
+
+VERBS = ("train", "evaluate", "export", "segment", "data", "models")
+
+
+def build_app(verbs: tuple[str, ...] = VERBS) -> typer.Typer:
+    """The application with the given verbs; with one verb, only that verb's module is imported."""
+    app = typer.Typer(
+        name="segkit",
+        help="Train, profile, export and run segmentation nets on MRI slices.",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_root)
+    for verb in verbs:
+        module = importlib.import_module(f"segkit.cli.{verb}")
+        if hasattr(module, "app"):
+            app.add_typer(module.app, name=verb)
+        else:
+            app.command(verb)(getattr(module, verb))
+    return app
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(__version__)
+        raise typer.Exit
+
+
+def _root(
+    version: bool = typer.Option(
+        False, "--version", callback=_print_version, is_eager=True, help="Print the version."
+    ),
+) -> None:
+    """Train, profile, export and run segmentation nets on MRI slices."""
+
+
+def main() -> None:
+    """Run the verb in `sys.argv`. A user's mistake is one line on stderr and exit code 2."""
+    asked = next((word for word in sys.argv[1:] if word in VERBS), None)
+    first = sys.argv[1] if len(sys.argv) > 1 else ""
+    try:
+        build_app((asked,) if asked == first and asked else VERBS)()
+    except SegkitError as error:
+        # Of the ranks on a node one speaks: they all fail alike, and one line is enough.
+        if os.environ.get("LOCAL_RANK", "0") == "0":
+            print(f"segkit: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        # The reader (head, less) has gone: nothing is left to say, nor anyone to say it to.
+        sys.stderr.close()
+        sys.exit(141)

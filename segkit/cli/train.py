@@ -1,0 +1,55 @@
+"""`segkit train`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import typer
+
+from segkit.cli.options import with_flags
+from segkit.training.config import SECTIONS, TrainConfig
+
+
+@with_flags(*SECTIONS.values())
+def train(
+    run: Annotated[
+        Optional[Path],  # noqa: UP045 - typer reads it
+        typer.Option(
+            "--run",
+            help="Run directory (with several nets: their parent). Default: runs/<model>-<date-time>.",
+        ),
+    ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume", help="Go on with the run in --run, or the newest unfinished one; else begin."
+        ),
+    ] = False,
+    config: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--config", help="TOML file of settings; flags win over it."),
+    ] = None,
+    *,
+    flags: dict[str, Any],
+) -> None:
+    """Train FCN, U-Net and SegNet; evaluate each on its test split and export its best checkpoint.
+
+    With no flags at all: the three nets in turn, on the dataset in SEGKIT_DATA or in the working directory.
+    Several GPUs: --gpus N, torchrun -m segkit train, or one SLURM task a GPU.
+    """
+    settings = TrainConfig.load(config, flags)
+    from segkit.training.distributed import join_world, launched_by_others, leave_world
+    from segkit.training.launch import launch
+
+    if settings.system.gpus > 1 and not launched_by_others():
+        launch(settings.system.gpus, sys.argv[1:])
+        return
+    from segkit.workflow.train_runs import train_runs
+
+    world = join_world(settings.system.device)
+    try:
+        train_runs(settings, world, run=run, resume=resume, flags=flags)
+    finally:
+        leave_world()

@@ -1,0 +1,68 @@
+"""What every reader gives: the pixels of a scan and all that a writer needs to put a mask in their place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+# A file is refused before anything is allocated when it claims more than this. The whole of
+# `segment` (pixels, their 8-bit copy, the net, the mask) then stays below 2 GB.
+MAX_BYTES = 2**30  # of one scan, counted with at least 4 bytes a voxel
+MAX_SLICE_PIXELS = 2**26  # of one slice: 8192 x 8192
+
+
+@dataclass(frozen=True)
+class NiftiGeometry:
+    """How the voxels lie in the NIfTI file, so that a mask can be written in the same order.
+
+    `order` and `flips` lead from the file's axes to the display's: the display's array is
+    `file.transpose(order)[flips]`, whose axes are slice (to superior), row (to posterior) and
+    column (to left).
+    """
+
+    header: bytes  # the file's own header, 348 or 540 bytes
+    shape: tuple[int, ...]  # of the file's array, up to seven axes
+    order: tuple[int, int, int]
+    flips: tuple[slice, slice, slice]
+
+    def to_display(self, stored: NDArray[Any]) -> NDArray[Any]:
+        """A view of the file's array [i, j, k] as [slice, row, column]."""
+        return stored.transpose(self.order)[self.flips]
+
+    def to_file(self, displayed: NDArray[Any]) -> NDArray[Any]:
+        """The inverse: a view of [slice, row, column] with the axes and the shape of the file."""
+        inverse = np.argsort(self.order)
+        return displayed[self.flips].transpose(inverse)
+
+
+@dataclass(frozen=True)
+class Scan:
+    """One scan as it lies in its file.
+
+    Attributes:
+        pixels: `[slices, height, width, channels]` in the file's own type.
+        spacing: millimetres between slices, rows and columns; None where the file does not say.
+        affine: 4x4, from voxel indices of the file's own array to millimetres; None for TIFF and PNG.
+        channels: a name for each channel; "alpha" is no measurement and is left out by the segmenter.
+        source: the file or the folder it was read from.
+        kind: "tiff", "png", "nifti" or "folder".
+        nifti: the geometry of a NIfTI file.
+    """
+
+    pixels: NDArray[Any]
+    spacing: tuple[float, float, float] | None
+    affine: NDArray[np.float64] | None
+    channels: tuple[str, ...]
+    source: Path
+    kind: str
+    nifti: NiftiGeometry | None = None
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Slices, height, width: the shape of a mask of this scan."""
+        slices, height, width, _ = self.pixels.shape
+        return slices, height, width

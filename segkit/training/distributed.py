@@ -1,0 +1,184 @@
+"""Who this process is among the ranks, and the few things that ranks tell each other."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from dataclasses import dataclass
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+
+from segkit.errors import SegkitError
+from segkit.resources import granted_cpus
+
+
+@dataclass(frozen=True)
+class World:
+    """This process's place. With one process nothing is ever sent."""
+
+    rank: int
+    size: int
+    local_rank: int
+    local_size: int
+    device: torch.device
+    control: dist.ProcessGroup | None = None  # a gloo group for flags and counts, beside the gradients' own
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this rank prints and writes."""
+        return self.rank == 0
+
+    def barrier(self) -> None:
+        """Wait for every rank."""
+        if self.control is not None:
+            dist.barrier(group=self.control)
+
+    def sum(self, values: torch.Tensor) -> torch.Tensor:
+        """Sum over ranks, of a tensor on any device; the result is on the host."""
+        total = values.detach().cpu().clone()
+        if self.control is not None:
+            dist.all_reduce(total, group=self.control)
+        return total
+
+    def broadcast_text(self, text: str, source: int = 0) -> str:
+        """The text of rank `source`, on every rank (as bytes: nothing is pickled)."""
+        if self.control is None:
+            return text
+        data = torch.frombuffer(bytearray(text.encode()) or bytearray(1), dtype=torch.uint8)
+        length = torch.tensor([len(data)])
+        dist.broadcast(length, source, group=self.control)
+        data = data if self.rank == source else torch.empty(int(length), dtype=torch.uint8)
+        dist.broadcast(data, source, group=self.control)
+        return bytes(data.tolist()).rstrip(b"\0").decode()
+
+
+class Flags:
+    """A number that each rank may raise; every rank learns the highest, at the same step.
+
+    The all-reduce of step n runs beside the computation and is read at step n + 1, so that agreeing
+    costs a step of delay instead of a wait.
+    """
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._sent: tuple[torch.Tensor, dist.Work] | None = None
+
+    def agree(self, raised: int) -> int:
+        """Raise a flag (0: none) and give the highest that any rank raised at the step before (alone: now)."""
+        if self._world.control is None:
+            return raised
+        agreed = self.settle()
+        value = torch.tensor([raised])
+        work = dist.all_reduce(value, dist.ReduceOp.MAX, group=self._world.control, async_op=True)
+        self._sent = (value, work)
+        return agreed
+
+    def agree_now(self, raised: int) -> int:
+        """As `agree`, but wait for this step's exchange too: the highest flag of this step and the last."""
+        earlier = self.agree(raised)
+        return max(earlier, self.settle())
+
+    def settle(self) -> int:
+        """Wait for the exchange under way, if any, and give its result."""
+        if self._sent is None:
+            return 0
+        value, work = self._sent
+        work.wait()
+        self._sent = None
+        return int(value)
+
+
+def launched_by_others() -> bool:
+    """Whether torchrun or srun has started this process as one rank of several."""
+    return "LOCAL_RANK" in os.environ or _slurm_ranks() > 1
+
+
+def _slurm_ranks() -> int:
+    """Tasks of the SLURM step that this process is in; 0 outside one (in a batch script's own shell)."""
+    in_step = "SLURM_STEP_ID" in os.environ and os.environ.get("SLURM_STEP_ID") not in ("4294967291", "batch")
+    return int(os.environ.get("SLURM_NTASKS", "0")) if in_step and "SLURM_PROCID" in os.environ else 0
+
+
+def join_world(device: str) -> World:
+    """Join the other ranks, as torchrun or SLURM describe them; alone where neither does.
+
+    Raises:
+        SegkitError: more ranks on this node than GPUs, or CUDA asked for where there is none.
+    """
+    if "LOCAL_RANK" not in os.environ and _slurm_ranks() > 1:
+        _describe_slurm_as_torchrun()
+    rank, size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+    local_size = int(os.environ.get("LOCAL_WORLD_SIZE", str(size)))
+    chosen = choose_device(device, local_rank, local_size)
+    torch.set_num_threads(max(1, granted_cpus() // (1 if _own_grant() else local_size)))
+    if "LOCAL_RANK" not in os.environ:
+        return World(0, 1, 0, 1, chosen)
+    backend = "nccl" if chosen.type == "cuda" else "gloo"
+    if not dist.is_initialized():
+        bound = {"device_id": chosen} if chosen.type == "cuda" else {}
+        dist.init_process_group(backend, timeout=timedelta(minutes=30), **bound)  # type: ignore[arg-type]
+    control = dist.group.WORLD if backend == "gloo" else dist.new_group(backend="gloo")
+    return World(rank, size, local_rank, local_size, chosen, control)
+
+
+def _own_grant() -> bool:
+    """Whether the granted CPUs are this rank's own (one SLURM task a rank) and not shared by the node's ranks."""
+    return _slurm_ranks() > 1
+
+
+def leave_world() -> None:
+    """Leave the process group, if any."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def choose_device(device: str, local_rank: int = 0, local_size: int = 1) -> torch.device:
+    """The device of a rank: `auto` is CUDA where there is one."""
+    available = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if device == "cpu" or (device == "auto" and available == 0):
+        return torch.device("cpu")
+    if available == 0:
+        raise SegkitError(
+            "--device cuda: PyTorch sees no GPU here; use --device cpu, or check the driver (nvidia-smi)"
+        )
+    if local_rank >= available:
+        # With one task a GPU, SLURM shows each rank only its own.
+        if available == 1 and _own_grant():
+            return torch.device("cuda", 0)
+        raise SegkitError(
+            f"{local_size} ranks on this node, but PyTorch sees {available} GPUs; use --gpus {available}"
+        )
+    chosen = torch.device("cuda", local_rank)
+    torch.cuda.set_device(chosen)
+    return chosen
+
+
+def _describe_slurm_as_torchrun() -> None:
+    environment = {
+        "RANK": os.environ["SLURM_PROCID"],
+        "WORLD_SIZE": os.environ["SLURM_NTASKS"],
+        "LOCAL_RANK": os.environ.get("SLURM_LOCALID", "0"),
+        "LOCAL_WORLD_SIZE": os.environ.get("SLURM_TASKS_PER_NODE", "1").split("(")[0].split(",")[0],
+        "MASTER_ADDR": os.environ.get("MASTER_ADDR") or _first_slurm_host(),
+        # One port a job, so that two jobs on a node do not meet.
+        "MASTER_PORT": os.environ.get("MASTER_PORT") or str(20000 + int(os.environ["SLURM_JOB_ID"]) % 20000),
+    }
+    os.environ.update(environment)
+
+
+def _first_slurm_host() -> str:
+    """The first host of the job. scontrol expands the list; inside a container without it, a plain name will do."""
+    nodes = os.environ.get("SLURM_STEP_NODELIST") or os.environ["SLURM_JOB_NODELIST"]
+    if "[" not in nodes:
+        return nodes.split(",")[0]
+    try:
+        shown = subprocess.run(
+            ["scontrol", "show", "hostnames", nodes], capture_output=True, text=True, check=True, timeout=30
+        )
+        return shown.stdout.split()[0]
+    except (OSError, subprocess.SubprocessError):
+        prefix, _, rest = nodes.partition("[")  # node[03-05,09] begins with node03
+        return prefix + rest.split("]")[0].split(",")[0].split("-")[0]

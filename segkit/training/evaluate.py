@@ -1,0 +1,66 @@
+"""The figures of a model on cases, each at its scan's own size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from segkit.data.cases import Case, CaseSet
+from segkit.data.read import read_case
+from segkit.imaging.scan import Scan
+from segkit.inference.postprocess import largest_component
+from segkit.inference.segmenter import Segmenter
+from segkit.metrics import ConfusionTable, Summary, class_hd95, slice_confusions, summarise
+from segkit.model_metadata import ModelMetadata
+from segkit.models.deployed import DeployedNet
+
+
+class TorchModel:
+    """A trained net behind the interface of an ONNX model, so that both are evaluated by the same code."""
+
+    def __init__(self, deployed: DeployedNet, metadata: ModelMetadata, device: torch.device) -> None:
+        self.deployed = deployed.to(device).eval()
+        self.metadata, self.device = metadata, device.type
+        self._where = device
+
+    @torch.inference_mode()
+    def masks(self, images: np.ndarray) -> np.ndarray:
+        """Class indices uint8 [N, H, W] of images uint8 [N, H, W, C]."""
+        return np.asarray(self.deployed(self._on_device(images))[0].cpu().numpy())
+
+    @torch.inference_mode()
+    def probabilities(self, images: np.ndarray) -> np.ndarray:
+        """Probabilities float32 [N, K, H, W] of images uint8 [N, H, W, C]."""
+        return np.asarray(self.deployed(self._on_device(images))[1].cpu().numpy())
+
+    def _on_device(self, images: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(np.array(images)).to(self._where)  # a copy: the input may be read-only
+
+
+def evaluate(
+    segmenter: Segmenter,
+    case_set: CaseSet,
+    cases: Sequence[Case],
+    progress: Callable[[str], None] = lambda _: None,
+) -> Summary:
+    """Segment every case and derive the figures under every convention.
+
+    Raises:
+        FileError: a slice cannot be read.
+    """
+    names, classes = [case.patient for case in cases], case_set.classes
+    plain, largest, distances = [], [], {}
+    for number, case in enumerate(cases, 1):
+        images, reference = read_case(case_set, case)
+        scan = Scan(images, case.spacing, None, case_set.channels, Path(case.patient), kind="folder")
+        mask = segmenter.segment(scan).mask
+        plain.append((case.patient, slice_confusions(mask, reference, len(classes))))
+        largest.append((case.patient, slice_confusions(largest_component(mask), reference, len(classes))))
+        if case.spacing is not None:
+            distances[case.patient] = class_hd95(mask, reference, len(classes), case.spacing)
+        progress(f"{number}/{len(names)} {case.patient}")
+    tables = (ConfusionTable.from_patients(pairs, classes) for pairs in (plain, largest))
+    return summarise(*tables, distances or None)

@@ -1,0 +1,65 @@
+"""From settings as given to settings as resolved, and from a dataset to the description of a net for it."""
+
+from __future__ import annotations
+
+import torch
+
+from segkit import __version__
+from segkit.model_metadata import ModelMetadata
+from segkit.resources import granted_cpus
+from segkit.training.checkpoint import NetDescription
+from segkit.training.config import TrainConfig
+from segkit.training.dataset import TrainingData, locate
+from segkit.training.distributed import World
+from segkit.training.precision import choose_precision
+
+WIDTH_ON_GPU, WIDTH_ON_CPU = 64, 16
+
+
+def resolve(config: TrainConfig, world: World) -> TrainConfig:
+    """Fill in what `auto`, 0 and -1 stand for on this machine (the dataset's own values come later)."""
+    workers = config.data.workers
+    if workers < 0:
+        workers = max(1, granted_cpus() // world.local_size) if config.data.loader == "files" else 0
+    width = config.model.width or (WIDTH_ON_GPU if world.device.type == "cuda" else WIDTH_ON_CPU)
+    return config.replace(
+        data=world.broadcast_text(str(locate(config.data.data, say=True).resolve()) if world.is_main else ""),
+        workers=workers if config.data.loader != "resident" else 0,
+        width=64 if config.model.encoder and not config.model.width else width,
+        device=world.device.type,
+        gpus=world.size if world.size > 1 else config.system.gpus,
+        precision=choose_precision(config.system.precision, world.device),
+    )
+
+
+def with_frame(config: TrainConfig, data: TrainingData) -> TrainConfig:
+    """The configuration with the frame that the dataset gave it, where that can be said by flags."""
+    height, width = data.frame.size
+    return config.replace(size=height if height == width else config.data.size, fit=data.frame.fit)
+
+
+def describe(config: TrainConfig, data: TrainingData, run_id: str) -> NetDescription:
+    """The net of a run: its metadata, and the normalisation measured on the training slices."""
+    case_set = data.case_set
+    mean, std = data.survey.normalisation(data.rows("train"))
+    metadata = ModelMetadata(
+        model=config.model.model,
+        width=config.model.width,
+        classes=case_set.classes,
+        channels=case_set.channels,
+        size=data.frame.size,
+        fit=data.frame.fit,
+        mask_values=case_set.mask_values,
+        split_sha256=data.split.sha256,
+        run_id=run_id,
+        licence=case_set.licence,
+        segkit=__version__,
+    )
+    return NetDescription(metadata, mean, std)
+
+
+def make_deterministic(config: TrainConfig) -> None:
+    """Ask CUDA's libraries for reproducible kernels, or let cuDNN search for the fastest."""
+    wanted = config.system.deterministic
+    torch.backends.cudnn.deterministic = wanted
+    torch.backends.cudnn.benchmark = not wanted

@@ -1,0 +1,58 @@
+"""Shared fixtures. Real data are used where they lie beside the checkout, and skipped elsewhere."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from segkit.data.phantom import write_phantom
+
+ROOT = Path(__file__).parent.parent
+SHARED = ROOT.parent / "shared"
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture(scope="session")
+def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small phantom dataset: 8 patients of 6 slices, 64 x 64."""
+    folder = tmp_path_factory.mktemp("data") / "phantom"
+    write_phantom(folder, patients=8, slices=6, size=64)
+    return folder
+
+
+@pytest.fixture
+def shared() -> Path:
+    """The folder of real data; the test is skipped without it."""
+    if not SHARED.is_dir():
+        pytest.skip("no real data beside the checkout")
+    return SHARED
+
+
+def clean_environment() -> dict[str, str]:
+    """The environment without what would change a run: a SLURM job's or an outer launcher's variables."""
+    dropped = ("SLURM_", "SEGKIT_", "TORCHELASTIC", "RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_")
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(dropped)}
+    return {**kept, "PYTHONPATH": str(ROOT)}
+
+
+@pytest.fixture
+def segkit(tmp_path: Path) -> Run:
+    """Run the command line as a process of its own, in the test's folder."""
+
+    def run(*words: object, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "segkit", *map(str, words)],
+            cwd=tmp_path,
+            env={**clean_environment(), **environment},
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+
+    return run

@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+
+from segkit.data.augment import Augment
+from segkit.data.config import AugmentConfig
+
+OFF = {"flip": 0.0, "warp": 1.0, "rotate": 0.0, "scale": 0.0, "elastic": 0.0, "gamma": 0.0, "brightness": 0.0, "noise": 0.0}
+
+
+def batch(height: int = 64, width: int = 96, count: int = 4) -> tuple[torch.Tensor, torch.Tensor]:
+    """A bright ellipse off centre, its mask, and channels that differ by a factor."""
+    rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    inside = ((rows - 20) / 8.0) ** 2 + ((columns - 60) / 16.0) ** 2 < 1
+    image = torch.stack([inside * 200, inside * 100, inside * 50], dim=-1).to(torch.uint8)
+    return image.expand(count, -1, -1, -1).contiguous(), inside.to(torch.uint8).expand(count, -1, -1).contiguous()
+
+
+def test_off_is_the_identity() -> None:
+    images, masks = batch()
+    x, y = Augment(AugmentConfig(augment=False))(images, masks, seed=1)
+    assert torch.equal(x, images.permute(0, 3, 1, 2).float() / 255)
+    assert torch.equal(y, masks.long())
+    x, y = Augment(AugmentConfig(**OFF))(images, masks, seed=1)
+    assert torch.equal(y, masks.long())
+    torch.testing.assert_close(x, images.permute(0, 3, 1, 2).float() / 255)
+
+
+def test_flip_mirrors_image_and_mask_alike() -> None:
+    images, masks = batch()
+    x, y = Augment(AugmentConfig(**{**OFF, "flip": 1.0}))(images, masks, seed=1)
+    assert torch.equal(y, masks.flip(2).long())
+    assert torch.equal(x, (images.permute(0, 3, 1, 2).float() / 255).flip(3))
+
+
+@pytest.mark.parametrize("setting", [{"rotate": 30.0}, {"scale": 0.3}, {"elastic": 4.0}, {"rotate": 20.0, "scale": 0.2, "flip": 0.5}])
+def test_the_mask_moves_with_the_image(setting: dict[str, float]) -> None:
+    images, masks = batch(count=16)
+    x, y = Augment(AugmentConfig(**{**OFF, **setting}))(images, masks, seed=3)
+    bright = x[:, 0] > 100 / 255
+    overlap = (bright & (y == 1)).sum() * 2 / (bright.sum() + (y == 1).sum())
+    assert overlap > 0.95
+    assert not torch.equal(y, masks.long())
+
+
+def test_rotation_keeps_shape_on_a_canvas_that_is_not_square() -> None:
+    """Against SciPy: second moments of the ellipse (its axes' lengths) do not change when it turns."""
+    images, masks = batch()
+    _, y = Augment(AugmentConfig(**{**OFF, "rotate": 40.0}))(images, masks, seed=2)
+
+    def axes(mask: np.ndarray) -> np.ndarray:
+        points = np.argwhere(mask).astype(float)
+        return np.sqrt(np.linalg.eigvalsh(np.cov(points.T)))
+
+    for turned in y:
+        np.testing.assert_allclose(axes(turned.numpy()), axes(masks[0].numpy()), rtol=0.06)
+
+
+def test_rotation_agrees_with_scipy() -> None:
+    images, masks = batch(64, 64, 1)
+    augment = Augment(AugmentConfig(**{**OFF, "rotate": 25.0}))
+    _, y = augment(images, masks, seed=11)
+    angles = np.linspace(-25, 25, 501)
+    overlaps = [
+        np.mean(ndimage.rotate(masks[0].numpy(), angle, reshape=False, order=0) == y[0].numpy()) for angle in angles
+    ]
+    assert max(overlaps) > 0.995
+
+
+def test_crop_gives_its_size_and_stays_inside() -> None:
+    images, masks = batch(128, 96, 32)
+    images[:] = 255
+    x, y = Augment(AugmentConfig(**{**OFF, "crop": 64}))(images, masks, seed=4)
+    assert x.shape == (32, 3, 64, 64)
+    assert y.shape == (32, 64, 64)
+    assert float(x.min()) > 0.999
+    assert len({int(total) for total in y.sum(dim=(1, 2))}) > 5  # different places
+
+
+def test_same_seed_same_batch() -> None:
+    images, masks = batch()
+    augment = Augment(AugmentConfig())
+    first, second, other = (augment(images, masks, seed=s) for s in (7, 7, 8))
+    assert torch.equal(first[0], second[0])
+    assert torch.equal(first[1], second[1])
+    assert not torch.equal(first[0], other[0])
+
+
+def test_values_stay_on_the_unit_interval_and_channels_last() -> None:
+    images, masks = batch()
+    x, _ = Augment(AugmentConfig(gamma=1.0, brightness=1.0, noise=0.5))(images, masks, seed=7)
+    assert 0 <= float(x.min()) <= float(x.max()) <= 1
+    assert x.is_contiguous(memory_format=torch.channels_last)

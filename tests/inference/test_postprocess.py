@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from segkit.imaging.scan import Scan
+from segkit.inference.postprocess import components, largest_component, measure, remove_small
+
+
+@pytest.fixture
+def mask() -> np.ndarray:
+    """Class 1: 8 voxels over two slices and 1 apart. Class 2: 3 that touch the first, and 2 apart."""
+    mask = np.zeros((4, 10, 10), np.uint8)
+    mask[0:2, 0:2, 0:2] = 1
+    mask[3, 9, 9] = 1
+    mask[0, 2, 0:3] = 2
+    mask[3, 5, 5] = mask[2, 4, 4] = 2  # these touch at a corner
+    return mask
+
+
+def scan(mask: np.ndarray, spacing: tuple[float, float, float] | None) -> Scan:
+    return Scan(mask[..., None], spacing, None, ("grey",), Path("scan.nii"), "nifti")
+
+
+def test_components_are_of_one_class(mask: np.ndarray) -> None:
+    found = components(mask)
+    of_class = [sorted(found.sizes[found.classes == index].tolist()) for index in (1, 2)]
+    assert of_class == [[1, 8], [2, 3]]
+    assert found.sizes.sum() == mask.size
+
+
+def test_the_largest_of_each_class_stays(mask: np.ndarray) -> None:
+    expected = mask.copy()
+    expected[3] = 0
+    expected[2, 4, 4] = 0
+    np.testing.assert_array_equal(largest_component(mask), expected)
+    assert not largest_component(mask * 0).any()
+
+
+def test_small_ones_go(mask: np.ndarray) -> None:
+    left = remove_small(mask, 3)
+    assert np.bincount(left.ravel()).tolist()[1:] == [8, 3]
+    np.testing.assert_array_equal(remove_small(mask, 1), mask)
+
+
+def test_measures(mask: np.ndarray) -> None:
+    result = measure(mask, scan(mask, (5.0, 0.5, 2.0)), ("background", "core", "edema", "absent"))
+    assert result["core"] == {
+        "pixels": 9,
+        "ml": 0.045,
+        "components": 2,
+        "largest_component_pixels": 8,
+        "slices": [
+            {"slice": 0, "pixels": 4, "mm2": 4.0},
+            {"slice": 1, "pixels": 4, "mm2": 4.0},
+            {"slice": 3, "pixels": 1, "mm2": 1.0},
+        ],
+    }
+    assert (result["absent"]["pixels"], result["absent"]["components"], result["absent"]["slices"]) == (
+        0,
+        0,
+        [],
+    )
+
+
+def test_without_spacing_there_are_no_millimetres(mask: np.ndarray) -> None:
+    result = measure(mask, scan(mask, None), ("background", "core", "edema"))
+    assert result["edema"]["ml"] is None
+    assert result["edema"]["slices"][0] == {"slice": 0, "pixels": 3, "mm2": None}
