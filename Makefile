@@ -33,9 +33,9 @@ format: $(STAMP)
 
 # Each prints its figure beside its rival, from one run.
 bench: $(STAMP)
-	$(BIN)/python benchmarks/segment_start.py
-	$(BIN)/python benchmarks/loaders.py
-	$(BIN)/python benchmarks/cpu_training.py
+	$(BIN)/python -m benchmarks.segment_start
+	$(BIN)/python -m benchmarks.loaders
+	$(BIN)/python -m benchmarks.cpu_training
 
 clean:
 	rm -rf demo build dist .pytest_cache .mypy_cache .ruff_cache

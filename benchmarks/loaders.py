@@ -1,6 +1,6 @@
 """Slices a second of the three loaders: one process, batch 8, the same order. Bar: packed at least 10x files.
 
-    python benchmarks/loaders.py [DATASET] [--rounds 7]
+    python -m benchmarks.loaders [DATASET] [--rounds 7]
 
 Without a dataset a phantom of LGG's slice size (256 x 256) is written to a temporary folder.
 """
@@ -50,7 +50,8 @@ def main() -> None:
         batches = [order[i : i + BATCH] for i in range(0, count - BATCH + 1, BATCH)]
         rates = alternate([lambda s=store: slices_per_second(s, batches) for store in stores], arguments.rounds + 1)
     print(machine())
-    print(f"{dataset if arguments.dataset else 'phantom'}: {count} slices of {frame.size[0]} x {frame.size[1]}, batch {BATCH}")
+    name = dataset if arguments.dataset else "phantom"
+    print(f"{name}: {count} slices of {frame.size[0]} x {frame.size[1]}, batch {BATCH}")
     files = rates[0][1:]
     for name, values in zip(names, rates, strict=True):
         middle, low, high = ratio(values[1:], files)  # the first round warms the page cache

@@ -20,7 +20,7 @@ C = TypeVar("C", bound="Checked")
 
 def option(
     default: Value,
-    help: str,  # noqa: A002 - the word that typer and argparse use
+    help: str,
     *,
     low: float | None = None,
     high: float | None = None,
@@ -45,14 +45,14 @@ def _checked(field: dataclasses.Field[Any], value: Any) -> Value:
     kind = type(field.default)
     if kind is float and type(value) is int:
         value = float(value)
-    if type(value) is not kind:
+    if type(value) is not kind or not isinstance(value, Value):
         raise ConfigError(field.name, value, f"a value of type {kind.__name__}")
     low, high, choices = (field.metadata.get(key) for key in ("low", "high", "choices"))
     if choices and value not in choices:
         raise ConfigError(field.name, value, "one of " + ", ".join(choices))
     if (low is not None and not value >= low) or (high is not None and not value <= high):
         raise ConfigError(field.name, value, _interval(low, high))
-    return value  # type: ignore[no-any-return]
+    return value
 
 
 def _interval(low: float | None, high: float | None) -> str:

@@ -27,13 +27,9 @@ def atomic_path(target: Path, *, durable: bool = False) -> Iterator[Path]:
     """
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(
-            dir=target.parent, prefix=f".{target.stem[:40]}.", suffix=_suffix(target)
-        )
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.stem[:40]}.", suffix=_suffix(target))
     except OSError as error:
-        raise FileError(
-            target, f"cannot be written ({error.strerror})", "choose a folder you can write to"
-        ) from error
+        raise FileError(target, f"cannot be written ({error.strerror})", "choose a folder you can write to") from error
     os.close(handle)
     temporary = Path(name)
     try:

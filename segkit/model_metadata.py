@@ -40,9 +40,7 @@ class ModelMetadata:
     def from_props(cls, props: dict[str, str]) -> ModelMetadata:
         """The inverse of `to_props`. Raises KeyError or ValueError where a required field is absent or not JSON."""
         values = {
-            key.removeprefix("segkit."): json.loads(text)
-            for key, text in props.items()
-            if key.startswith("segkit.")
+            key.removeprefix("segkit."): json.loads(text) for key, text in props.items() if key.startswith("segkit.")
         }
         known = {key: values[key] for key in cls.__dataclass_fields__ if key in values}
         for key in ("model", "width", "classes", "channels", "size", "fit", "mask_values"):

@@ -126,9 +126,7 @@ def _json_lines(path: Path) -> Iterator[dict[str, Any]]:
 def open_run(path: Path) -> RunDirectory:
     """An existing run. Raises FileError where `path` is not one."""
     if not (path / "run.json").exists():
-        raise FileError(
-            path, "is not a run directory (no run.json)", "give the folder that `segkit train` printed"
-        )
+        raise FileError(path, "is not a run directory (no run.json)", "give the folder that `segkit train` printed")
     return RunDirectory(path)
 
 
@@ -142,9 +140,7 @@ def new_run_path(model: str, runs: Path = RUNS) -> Path:
 def latest_run(model: str, runs: Path = RUNS) -> RunDirectory | None:
     """The newest resumable run of a model under `runs`."""
     found = [RunDirectory(path) for path in runs.glob(f"{model}-*") if (path / "run.json").exists()]
-    return max(
-        (run for run in found if run.resumable), key=lambda run: run.last.stat().st_mtime, default=None
-    )
+    return max((run for run in found if run.resumable), key=lambda run: run.last.stat().st_mtime, default=None)
 
 
 def create_run(path: Path) -> RunDirectory:
@@ -156,9 +152,7 @@ def create_run(path: Path) -> RunDirectory:
         (path / "checkpoints").mkdir(parents=True, exist_ok=True)
         run.profile.mkdir(exist_ok=True)
     except OSError as error:
-        raise FileError(
-            path, f"cannot be written ({error.strerror})", "choose a folder with --run"
-        ) from error
+        raise FileError(path, f"cannot be written ({error.strerror})", "choose a folder with --run") from error
     run.update_record(run_id=uuid.uuid4().hex, state="started")
     return run
 

@@ -38,9 +38,7 @@ BY_HAND = {
 }
 
 
-def table_of(
-    *patients: tuple[str, np.ndarray, np.ndarray], classes: tuple[str, ...] = TUMOUR
-) -> ConfusionTable:
+def table_of(*patients: tuple[str, np.ndarray, np.ndarray], classes: tuple[str, ...] = TUMOUR) -> ConfusionTable:
     """A table of `(name, prediction, reference)` masks."""
     pairs = [(name, slice_confusions(mask, truth, len(classes))) for name, mask, truth in patients]
     return ConfusionTable.from_patients(pairs, classes)
@@ -185,9 +183,7 @@ class TestByHand:
         assert summary.figure("pooled_iou").value == pytest.approx((1 / 2 + 0) / 2)
         assert summary.figure("pooled_miou").value == pytest.approx((1 + 1 / 2 + 0) / 3)
         assert summary.figure("patient_dice_mean").value == pytest.approx((2 / 3 + 0) / 2)
-        assert summary.figure("slice_dice_present").value == pytest.approx(
-            2 / 3
-        )  # the reference has only class 1
+        assert summary.figure("slice_dice_present").value == pytest.approx(2 / 3)  # the reference has only class 1
         assert summary.figure("slice_dice_empty_one").value == pytest.approx((2 / 3 + 0 + 1) / 3)
         assert summary.figure("slice_miou").value == pytest.approx((1 + 1 / 2 + 0 + 1) / 4)
         assert [figure.value for figure in summary.classes[3].figures] == [None, None, None]
@@ -218,9 +214,7 @@ class TestEdges:
     def test_a_patient_without_either_mask_is_left_out_and_a_false_alarm_counts_as_0(self) -> None:
         empty = np.zeros_like(A_REFERENCE)
         summary = summarise(
-            table_of(
-                ("A", A_PREDICTION, A_REFERENCE), ("healthy", empty, empty), ("alarm", A_PREDICTION, empty)
-            )
+            table_of(("A", A_PREDICTION, A_REFERENCE), ("healthy", empty, empty), ("alarm", A_PREDICTION, empty))
         )
         assert [row.dice for row in summary.patients] == [pytest.approx(4 / 7), None, 0]
         assert summary.figure("patient_dice_mean").value == pytest.approx((4 / 7 + 0) / 2)

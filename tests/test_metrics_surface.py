@@ -130,9 +130,7 @@ class TestInTheSummary:
     def summary_of(self, spacing: Spacing) -> tuple[list[float | None], dict[str, float | None]]:
         # Patient "far": class 1 is 3 columns off, class 2 nowhere. Patient "both": class 1 is right, class 2
         # is one column off. Patient "missed": class 1 was not found at all.
-        masks = np.zeros(
-            (3, 2, 1, 4, 8), dtype=np.uint8
-        )  # patient, (prediction, reference), slice, row, column
+        masks = np.zeros((3, 2, 1, 4, 8), dtype=np.uint8)  # patient, (prediction, reference), slice, row, column
         masks[0, 0, 0, 0, 3], masks[0, 1, 0, 0, 0] = 1, 1
         masks[1, :, 0, 1, 1], masks[1, 0, 0, 3, 5], masks[1, 1, 0, 3, 6] = 1, 2, 2
         masks[2, 1, 0, 0, 0] = 1
@@ -159,9 +157,7 @@ class TestInTheSummary:
 
     def test_refuses_distances_of_other_classes(self) -> None:
         mask = np.ones((1, 2, 2), dtype=np.uint8)
-        table = ConfusionTable.from_patients(
-            [("A", slice_confusions(mask, mask, 2))], ("background", "tumour")
-        )
+        table = ConfusionTable.from_patients([("A", slice_confusions(mask, mask, 2))], ("background", "tumour"))
         with pytest.raises(ValueError, match="1 distances a patient"):
             summarise(table, hd95={"A": (1.0, 2.0)})
 

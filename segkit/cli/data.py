@@ -7,9 +7,7 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(
-    help="Look at a dataset, split it by patient, or write a synthetic one.", no_args_is_help=True
-)
+app = typer.Typer(help="Look at a dataset, split it by patient, or write a synthetic one.", no_args_is_help=True)
 
 _Directory = Annotated[Path, typer.Argument(metavar="DIR", help="The dataset's folder.", show_default=False)]
 _Seed = Annotated[int, typer.Option(help="Same seed, same result.", min=0)]
@@ -58,9 +56,7 @@ def split(
     fractions: Annotated[
         str, typer.Option(help="Shares of train, val and test, with commas between.")
     ] = "0.7,0.15,0.15",
-    folds: Annotated[
-        int, typer.Option(help="Write this many cross-validation splits instead of one.", min=0)
-    ] = 0,
+    folds: Annotated[int, typer.Option(help="Write this many cross-validation splits instead of one.", min=0)] = 0,
 ) -> None:
     """Write a split by patient, stratified by institution, with its SHA-256."""
     from segkit.data.layouts import find_cases
@@ -75,9 +71,7 @@ def split(
         splits, files = [make_split(cases, fractions=shares, seed=seed)], [output]
     for one, file in zip(splits, files, strict=True):
         one.save(file)
-        print(
-            f"{file}: train {len(one.train)}, val {len(one.val)}, test {len(one.test)} patients, {one.sha256}"
-        )
+        print(f"{file}: train {len(one.train)}, val {len(one.val)}, test {len(one.test)} patients, {one.sha256}")
 
 
 def _numbers(text: str) -> tuple[float, ...]:
@@ -86,6 +80,4 @@ def _numbers(text: str) -> tuple[float, ...]:
     try:
         return tuple(float(part) for part in text.split(","))
     except ValueError as error:
-        raise ConfigError(
-            "fractions", text, "three numbers with commas between, such as 0.7,0.15,0.15"
-        ) from error
+        raise ConfigError("fractions", text, "three numbers with commas between, such as 0.7,0.15,0.15") from error

@@ -10,12 +10,8 @@ import typer
 
 
 def evaluate(
-    subject: Annotated[
-        Path, typer.Argument(metavar="RUN|MODEL.onnx", help="A run directory or an exported model.")
-    ],
-    data: Annotated[
-        str, typer.Option("--data", help="Dataset folder. Default: the one the run was trained on.")
-    ] = "",
+    subject: Annotated[Path, typer.Argument(metavar="RUN|MODEL.onnx", help="A run directory or an exported model.")],
+    data: Annotated[str, typer.Option("--data", help="Dataset folder. Default: the one the run was trained on.")] = "",
     split: Annotated[str, typer.Option("--split", help="Patients: test, val, train or all.")] = "test",
     split_file: Annotated[
         Optional[Path],  # noqa: UP045 - typer reads it

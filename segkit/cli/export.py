@@ -16,9 +16,7 @@ def export(
     ] = None,
     data: Annotated[
         str,
-        typer.Option(
-            "--data", help="Dataset to check the export on. Default: the one the run was trained on."
-        ),
+        typer.Option("--data", help="Dataset to check the export on. Default: the one the run was trained on."),
     ] = "",
 ) -> None:
     """Export the best checkpoint to ONNX, checked against the trained net on its validation slices."""

@@ -9,6 +9,7 @@ import sys
 import typer
 
 from segkit import __version__
+from segkit.cli import plain
 from segkit.errors import SegkitError
 
 VERBS = ("train", "evaluate", "export", "segment", "data", "models")
@@ -40,19 +41,21 @@ def _print_version(wanted: bool) -> None:
 
 
 def _root(
-    version: bool = typer.Option(
-        False, "--version", callback=_print_version, is_eager=True, help="Print the version."
-    ),
+    version: bool = typer.Option(False, "--version", callback=_print_version, is_eager=True, help="Print the version."),
 ) -> None:
     """Train, profile, export and run segmentation nets on MRI slices."""
 
 
 def main() -> None:
     """Run the verb in `sys.argv`. A user's mistake is one line on stderr and exit code 2."""
-    asked = next((word for word in sys.argv[1:] if word in VERBS), None)
-    first = sys.argv[1] if len(sys.argv) > 1 else ""
+    verb = sys.argv[1] if len(sys.argv) > 1 else ""
     try:
-        build_app((asked,) if asked == first and asked else VERBS)()
+        if verb == "segment" and not plain.wants_help(sys.argv[2:]):
+            from segkit.cli.segment import segment
+
+            plain.run(segment, sys.argv[2:])
+            return
+        build_app((verb,) if verb in VERBS else VERBS)()
     except SegkitError as error:
         # Of the ranks on a node one speaks: they all fail alike, and one line is enough.
         if os.environ.get("LOCAL_RANK", "0") == "0":

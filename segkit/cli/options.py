@@ -19,12 +19,7 @@ def with_flags(*components: type[Checked]) -> Callable[[Callable[..., Any]], Cal
     """
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
-        fields = [
-            (kind, field)
-            for kind in components
-            for field in dataclasses.fields(kind)
-            if field.metadata["flag"]
-        ]
+        fields = [(kind, field) for kind in components for field in dataclasses.fields(kind) if field.metadata["flag"]]
         names = {field.name for _, field in fields}
 
         def verb(**values: Any) -> Any:
@@ -54,5 +49,6 @@ def _parameter(kind: type[Checked], field: dataclasses.Field[Any]) -> inspect.Pa
         show_default=False,
         rich_help_panel=(kind.__doc__ or "").split("\n")[0].rstrip("."),
     )
-    annotation = Annotated[Optional[type(field.default)], info]  # noqa: UP045 - built at run time
+    kind_or_none: Any = Optional[type(field.default)]  # noqa: UP045 - built at run time
+    annotation = Annotated[kind_or_none, info]
     return inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)

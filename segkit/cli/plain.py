@@ -10,22 +10,38 @@ import argparse
 import inspect
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Any, NoReturn, get_args, get_origin
 
 from typer.models import ArgumentInfo, OptionInfo
+
+from segkit.errors import SegkitError
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise SegkitError(f"{message}; see {self.prog} --help")
 
 
 def run(function: Callable[..., None], arguments: Sequence[str]) -> None:
     """Call `function`, whose parameters are `Annotated` for typer, with the values in `arguments`.
 
-    Strings, paths, integers, floats, lists of them as arguments, and on-flags are understood. A wrong flag
-    or value ends the process with code 2 and a line, as argparse does it.
+    Strings, paths, integers, floats, lists of them as arguments, and on-flags are understood.
+
+    Raises:
+        SegkitError: a wrong flag or value.
     """
-    parser = argparse.ArgumentParser(prog=f"segkit {function.__name__}", add_help=False, allow_abbrev=False)
+    parser = _Parser(prog=f"segkit {function.__name__}", add_help=False, allow_abbrev=False)
+    positional = ""
     for parameter in inspect.signature(function, eval_str=True).parameters.values():
         kind, info = get_args(parameter.annotation)[:2]
         _add(parser, parameter, next((arg for arg in get_args(kind) if arg is not type(None)), kind), info)
-    function(**vars(parser.parse_intermixed_args(arguments)))
+        positional = parameter.name if isinstance(info, ArgumentInfo) else positional
+    words = list(arguments)
+    end = words.index("--") if "--" in words else len(words)  # argparse loses what follows among mixed words
+    values = vars(parser.parse_intermixed_args(words[:end]))
+    if positional:
+        values[positional] = [*values[positional], *words[end + 1 :]]
+    function(**values)
 
 
 def wants_help(arguments: Sequence[str]) -> bool:
@@ -41,7 +57,9 @@ def _add(
             parameter.name, nargs="*", type=_converter(get_args(kind)[0]), metavar=parameter.name.upper()
         )
         return
-    names = info.param_decls or (f"--{parameter.name.replace('_', '-')}",)
+    # Inside Annotated the first name of typer.Option("--output", "-o") lands in its parameter `default`.
+    given = (info.default, *(info.param_decls or ()))
+    names = [name for name in given if isinstance(name, str)] or [f"--{parameter.name.replace('_', '-')}"]
     if kind is bool:
         parser.add_argument(*names, dest=parameter.name, action="store_true")
     else:

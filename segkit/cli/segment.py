@@ -37,16 +37,13 @@ def segment(
         _Text, typer.Option(help="An .onnx file, a run directory or a run's name.", show_default=False)
     ] = None,
     output: Annotated[
-        _Path, typer.Option("--output", "-o", help="A file for one scan, else a directory [beside the scan].")
+        _Path,
+        typer.Option("--output", "-o", help="A file for one scan, else a directory; without it, beside the scan."),
     ] = None,
-    device: Annotated[
-        str, typer.Option(help="auto, cpu or cuda; auto takes a GPU for many slices.")
-    ] = "auto",
-    batch: Annotated[_Number, typer.Option(help="Slices at once [4 on a CPU, 32 on a GPU].")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda; auto takes a GPU for many slices.")] = "auto",
+    batch: Annotated[_Number, typer.Option(help="Slices at once; without it, 4 on a CPU, 32 on a GPU.")] = None,
     overlay: Annotated[bool, typer.Option("--overlay", help="Also write SCAN_overlay.png.")] = False,
-    json: Annotated[
-        bool, typer.Option("--json", help="Also write areas and volumes: SCAN_mask.json.")
-    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="Also write areas and volumes: SCAN_mask.json.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite files that exist.")] = False,
     pre: Annotated[_Path, typer.Option(help="First channel: the sequence before contrast.")] = None,
     flair: Annotated[_Path, typer.Option(help="Second channel: FLAIR; replaces a missing one.")] = None,
@@ -80,9 +77,9 @@ def segment(
             continue
         if not quiet:
             print(line, flush=True)
-    loading.result()
+    loading.join()  # where no scan could be read: the process must not end in the middle of it
     if failed:
-        raise typer.Exit(SegkitError.exit_code)
+        sys.exit(SegkitError.exit_code)
 
 
 class _ModelError(Exception):
@@ -121,9 +118,7 @@ class _Loading(threading.Thread):
         return self._segmenter
 
 
-def _plan(
-    scans: list[str], sequences: tuple[Path | None, Path | None, Path | None], output: Path | None
-) -> Plan:
+def _plan(scans: list[str], sequences: tuple[Path | None, Path | None, Path | None], output: Path | None) -> Plan:
     from segkit.inference.jobs import plan_channels, plan_scans
 
     if any(sequences):

@@ -23,9 +23,7 @@ def train(
     ] = None,
     resume: Annotated[
         bool,
-        typer.Option(
-            "--resume", help="Go on with the run in --run, or the newest unfinished one; else begin."
-        ),
+        typer.Option("--resume", help="Go on with the run in --run, or the newest unfinished one; else begin."),
     ] = False,
     config: Annotated[
         Optional[Path],  # noqa: UP045

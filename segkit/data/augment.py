@@ -57,23 +57,17 @@ class Augment:
         zoom = torch.exp(_spread(count, generator) * math.log1p(config.scale) * warp)
         shift = torch.stack([_spread(count, generator), _spread(count, generator)], dim=1)
         size, full = self._output_size(x), (x.shape[2], x.shape[3])
-        if not (config.rotate or config.scale or config.elastic) or config.warp == 0:
-            if size == full:  # a flip alone needs no resampling
-                return _flipped(x, y, flip)
-        share = torch.tensor(
-            [size[1] / full[1], size[0] / full[0]], device=device
-        )  # of the width, of the height
+        warps = config.warp and (config.rotate or config.scale or config.elastic)
+        if size == full and not warps:  # a flip alone needs no resampling
+            return _flipped(x, y, flip)
+        share = torch.tensor([size[1] / full[1], size[0] / full[0]], device=device)  # of the width, of the height
         aspect = full[0] / full[1]
         cos, sin = torch.cos(angle) * zoom, torch.sin(angle) * zoom
         sign = 1.0 - 2.0 * flip.float()
         theta = torch.stack(
             [
-                torch.stack(
-                    [cos * share[0] * sign, -sin * share[1] * aspect, shift[:, 0] * (1 - share[0])], dim=1
-                ),
-                torch.stack(
-                    [sin * share[0] * sign / aspect, cos * share[1], shift[:, 1] * (1 - share[1])], dim=1
-                ),
+                torch.stack([cos * share[0] * sign, -sin * share[1] * aspect, shift[:, 0] * (1 - share[0])], dim=1),
+                torch.stack([sin * share[0] * sign / aspect, cos * share[1], shift[:, 1] * (1 - share[1])], dim=1),
             ],
             dim=1,
         )
@@ -115,15 +109,11 @@ def _spread(count: int, generator: torch.Generator) -> Tensor:
 
 
 def _flipped(x: Tensor, y: Tensor, flip: Tensor) -> tuple[Tensor, Tensor]:
-    return torch.where(flip[:, None, None, None], x.flip(3), x), torch.where(
-        flip[:, None, None], y.flip(2), y
-    )
+    return torch.where(flip[:, None, None, None], x.flip(3), x), torch.where(flip[:, None, None], y.flip(2), y)
 
 
 def _resample(x: Tensor, y: Tensor, grid: Tensor) -> tuple[Tensor, Tensor]:
     """Images bilinearly, masks by the nearest pixel; outside is 0, which is air and background."""
     moved = F.grid_sample(x, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-    labels = F.grid_sample(
-        y[:, None].float(), grid, mode="nearest", padding_mode="zeros", align_corners=False
-    )
+    labels = F.grid_sample(y[:, None].float(), grid, mode="nearest", padding_mode="zeros", align_corners=False)
     return moved, labels[:, 0].round().long()

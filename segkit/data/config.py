@@ -19,15 +19,11 @@ class DataConfig(Checked):
         "files: decode at each access; packed: one memory map; resident: all on the device.",
         choices=LOADERS,
     )
-    workers: int = option(
-        -1, "Loader processes; -1: the CPUs granted for 'files', else none.", low=-1, high=1024
-    )
+    workers: int = option(-1, "Loader processes; -1: the CPUs granted for 'files', else none.", low=-1, high=1024)
     prefetch: int = option(2, "Batches each worker keeps ready.", low=1, high=64)
     batch: int = option(16, "Slices a step on each rank.", low=1, high=65536)
     split: str = option("", "Split file (segkit data split). Default: 70/15/15 by patient, from the seed.")
-    size: int = option(
-        0, "Training size in pixels, a multiple of 32; 0: the dataset's own.", low=0, high=4096
-    )
+    size: int = option(0, "Training size in pixels, a multiple of 32; 0: the dataset's own.", low=0, high=4096)
     fit: str = option(
         "auto",
         "How other sizes fit: scale, pad, or auto (scale if all are equal).",
@@ -45,15 +41,11 @@ class AugmentConfig(Checked):
 
     augment: bool = option(True, "Augment the training slices.")
     flip: float = option(0.5, "Probability of a left-right flip.", low=0, high=1)
-    warp: float = option(
-        0.75, "Probability of the geometric changes (rotation, scale, elastic).", low=0, high=1
-    )
+    warp: float = option(0.75, "Probability of the geometric changes (rotation, scale, elastic).", low=0, high=1)
     rotate: float = option(15.0, "Largest rotation in degrees.", low=0, high=180)
     scale: float = option(0.15, "Largest relative change of size.", low=0, high=0.9)
     elastic: float = option(4.0, "Standard deviation of the elastic displacement in pixels.", low=0, high=100)
     gamma: float = option(0.3, "Largest change of log gamma.", low=0, high=3)
     brightness: float = option(0.15, "Largest relative change of intensity.", low=0, high=1)
     noise: float = option(0.02, "Largest standard deviation of added noise (full scale 1).", low=0, high=1)
-    crop: int = option(
-        0, "Train on random crops of this size, a multiple of 32; 0: whole slices.", low=0, high=4096
-    )
+    crop: int = option(0, "Train on random crops of this size, a multiple of 32; 0: whole slices.", low=0, high=4096)

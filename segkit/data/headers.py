@@ -113,12 +113,7 @@ def _plain_tiff_header(path: Path) -> ImageHeader | None:
                 where = struct.unpack_from(order + "I", head, position + 8)[0]
                 tags[tag] = 8 if head[where : where + 6] == struct.pack(order + "3H", 8, 8, 8) else 0
         bands = {1: 1, 2: 3}.get(tags.get(262, -1), 0)
-        plain = (
-            tags.get(259, 1) == 1
-            and tags.get(258) == 8
-            and tags.get(277, 1) == bands
-            and tags.get(284, 1) == 1
-        )
+        plain = tags.get(259, 1) == 1 and tags.get(258) == 8 and tags.get(277, 1) == bands and tags.get(284, 1) == 1
         if not plain or not {256, 257, 273} <= tags.keys():
             return None
         needed = tags[273] + tags[256] * tags[257] * bands

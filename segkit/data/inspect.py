@@ -189,14 +189,10 @@ def _lines(report: Report) -> list[str]:
     if report.licence:
         lines.append(_row("licence", report.licence))
     by_institution = ", ".join(f"{name} {count}" for name, count in report.institutions.items())
-    lines.append(
-        _row("patients", f"{report.patients:,}" + (f" ({by_institution})" if by_institution else ""))
-    )
+    lines.append(_row("patients", f"{report.patients:,}" + (f" ({by_institution})" if by_institution else "")))
     lines.append(_row("slices", f"{report.slices:,}: {_few(report.sizes)}"))
     lines.append(
-        _row(
-            "spacing", _few(report.spacings) + " mm (slice x row x column)" if report.spacings else "unknown"
-        )
+        _row("spacing", _few(report.spacings) + " mm (slice x row x column)" if report.spacings else "unknown")
     )
     lines.append(_row("channels", ", ".join(report.channels)))
     lines += [_row("copies", f"{key} in {_patients(who)}") for key, who in report.copies.items()]

@@ -65,25 +65,19 @@ def _classes(path: Path, labels: dict[str, Any]) -> tuple[tuple[str, ...], tuple
         else:
             named = {int(value): name for name, value in labels.items()}
     except (TypeError, ValueError) as error:
-        raise FileError(
-            path, "has regions (lists of values) as labels", "give each class one value"
-        ) from error
+        raise FileError(path, "has regions (lists of values) as labels", "give each class one value") from error
     if len(named) != len(labels) or "ignore" in named.values():
         raise FileError(path, "has an ignore label or one value twice", "give each class a value of its own")
     values = tuple(sorted(named))
     if len(values) < 2 or len(values) > 255 or values[0] != 0:
-        raise FileError(
-            path, f"has the label values {list(values)[:10]}", "0 is background, 1 and above classes"
-        )
+        raise FileError(path, f"has the label values {list(values)[:10]}", "0 is background, 1 and above classes")
     return tuple(named[value] for value in values), values
 
 
 def _channels(path: Path, info: dict[str, Any]) -> tuple[str, ...]:
     names = info.get("channel_names") or info.get("modality") or {"0": "image"}
     if not isinstance(names, dict) or not all(str(key).isdigit() for key in names):
-        raise FileError(
-            path, "names its channels in an unknown way", 'write "channel_names": {"0": "FLAIR", ...}'
-        )
+        raise FileError(path, "names its channels in an unknown way", 'write "channel_names": {"0": "FLAIR", ...}')
     return tuple(str(names[key]) for key in sorted(names, key=int))
 
 
@@ -97,11 +91,7 @@ def _pairs(root: Path, path: Path, info: dict[str, Any]) -> tuple[list[_Pair], l
 def _listed_pairs(root: Path, path: Path, listed: list[Any]) -> tuple[list[_Pair], list[Problem]]:
     pairs, problems = [], []
     for item in listed:
-        if not (
-            isinstance(item, dict)
-            and isinstance(item.get("image"), str)
-            and isinstance(item.get("label"), str)
-        ):
+        if not (isinstance(item, dict) and isinstance(item.get("image"), str) and isinstance(item.get("label"), str)):
             problems.append(Problem(path, f"has a training entry without image and label: {str(item)[:60]}"))
             continue
         image, label = root / item["image"], root / item["label"]
@@ -126,12 +116,8 @@ def _found_pairs(root: Path, ending: str) -> tuple[list[_Pair], list[Problem]]:
         match = _CHANNEL.fullmatch(path.name[: -len(ending)])
         channels.setdefault(match[1] if match else path.name[: -len(ending)], []).append(path)
     labels = {path.name[: -len(ending)]: path for path in _files(root / "labelsTr", ending)}
-    problems = [
-        Problem(channels[c][0], "has no label in labelsTr") for c in sorted(channels.keys() - labels.keys())
-    ]
-    problems += [
-        Problem(labels[c], "has no image in imagesTr") for c in sorted(labels.keys() - channels.keys())
-    ]
+    problems = [Problem(channels[c][0], "has no label in labelsTr") for c in sorted(channels.keys() - labels.keys())]
+    problems += [Problem(labels[c], "has no image in imagesTr") for c in sorted(labels.keys() - channels.keys())]
     both = sorted(channels.keys() & labels.keys())
     return [_Pair(name, tuple(channels[name]), labels[name]) for name in both], problems
 
@@ -149,9 +135,7 @@ def _volume_case(pair: _Pair, channels: int) -> Case:
     for path, header in zip((*pair.images[1:], pair.label), (*headers[1:], label), strict=True):
         size = (header.slices, header.height, header.width)
         if size != first:
-            raise FileError(
-                path, f"has {size} voxels (slices, rows, columns), but {pair.images[0].name} has {first}"
-            )
+            raise FileError(path, f"has {size} voxels (slices, rows, columns), but {pair.images[0].name} has {first}")
     if label.channels != 1:
         raise FileError(pair.label, f"has {label.channels} channels; a label has one value a voxel")
     found = sum(header.channels for header in headers)

@@ -30,9 +30,7 @@ class _Checked:
     bands: int
 
 
-def build_cases(
-    entries: Iterable[Entry], bands: int | None = None
-) -> tuple[tuple[Case, ...], int, list[Problem]]:
+def build_cases(entries: Iterable[Entry], bands: int | None = None) -> tuple[tuple[Case, ...], int, list[Problem]]:
     """Check the headers of all entries and group them into cases, keeping their order within a patient.
 
     Args:

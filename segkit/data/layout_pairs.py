@@ -121,15 +121,11 @@ def _classes(names_file: Path, values: tuple[int, ...]) -> tuple[tuple[str, ...]
         if values in ((0, 255), (0, 1)):
             return ("background", "foreground"), values
         return ("background", *(f"class {i}" for i in range(1, len(values)))), values
-    names = tuple(
-        line.strip() for line in names_file.read_text(encoding="utf-8").splitlines() if line.strip()
-    )
+    names = tuple(line.strip() for line in names_file.read_text(encoding="utf-8").splitlines() if line.strip())
     if len(names) < 2:
         raise FileError(names_file, "names fewer than two classes", "write one name a line, background first")
     if len(names) == len(values):
         return names, values
     if len(names) > len(values) and values[-1] < len(names):
         return names, tuple(range(len(names)))
-    raise FileError(
-        names_file, f"names {len(names)} classes, but the masks hold the values {list(values)[:20]}"
-    )
+    raise FileError(names_file, f"names {len(names)} classes, but the masks hold the values {list(values)[:20]}")

@@ -32,9 +32,7 @@ def find_cases(root: Path) -> CaseSet:
     """
     root = root.absolute()
     if not root.is_dir():
-        raise FileError(
-            root, "is no directory" if root.exists() else "does not exist", "name the dataset's folder"
-        )
+        raise FileError(root, "is no directory" if root.exists() else "does not exist", "name the dataset's folder")
     level = [root]
     for _ in range(_DEPTH + 1):
         found = [case_set for folder in level if (case_set := _find_here(folder)) is not None]
@@ -56,11 +54,7 @@ def _find_here(folder: Path) -> CaseSet | None:
 
 def _checked(case_set: CaseSet) -> CaseSet:
     if not case_set.cases:
-        first = (
-            f" ({len(case_set.problems)} problems; the first: {case_set.problems[0]})"
-            if case_set.problems
-            else ""
-        )
+        first = f" ({len(case_set.problems)} problems; the first: {case_set.problems[0]})" if case_set.problems else ""
         raise FileError(case_set.root, f"has the {case_set.layout} layout, but no usable slice{first}")
     return case_set
 
@@ -68,8 +62,6 @@ def _checked(case_set: CaseSet) -> CaseSet:
 def _folders_in(folder: Path) -> list[Path]:
     try:
         with os.scandir(folder) as entries:
-            return sorted(
-                Path(entry) for entry in entries if entry.is_dir() and not entry.name.startswith(".")
-            )
+            return sorted(Path(entry) for entry in entries if entry.is_dir() and not entry.name.startswith("."))
     except OSError:
         return []

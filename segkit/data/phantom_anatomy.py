@@ -97,9 +97,7 @@ def _interpolate(lattice: Field, axis: int, size: int, cells: int) -> Field:
     shape[axis] = size
     total: Field = np.zeros((), np.float32)
     for k, weight in enumerate(weights):
-        total = total + np.take(lattice, start + k, axis=axis) * (weight / 6).astype(np.float32).reshape(
-            shape
-        )
+        total = total + np.take(lattice, start + k, axis=axis) * (weight / 6).astype(np.float32).reshape(shape)
     return total
 
 
@@ -227,9 +225,8 @@ def _gliosis(rng: Generator, grid: Grid, inner: Field, side: float) -> Field:
 
 def _caps(rng: Generator, grid: Grid, head: _Head, inner: Field) -> Field:
     """Bright rims of the ventricles, thickest at the horns."""
-    thick: Field = np.float32(rng.uniform(0.2, 0.7)) + np.float32(0.3) * smooth_noise(
-        rng, grid.shape, (4, 6, 6)
-    )
+    rough = np.float32(0.15) * smooth_noise(rng, grid.shape, (4, 6, 6))
+    thick: Field = np.float32(rng.uniform(0.25, 0.45)) + rough
     horns: Field = np.clip(np.abs(grid.y - np.float32(0.02)) * 3, 0, 1)
     above = _inside(grid.z + np.float32(0.2), 0.1)
     reach = np.float32(1.1) - head.ventricle + thick * horns
@@ -286,7 +283,7 @@ def _acquire(rng: Generator, signal: Field, grid: Grid) -> npt.NDArray[np.uint8]
     """Bias field, gain and Rician noise (the magnitude of a complex signal with Gaussian noise)."""
     bias = 1 + np.float32(0.09) * smooth_noise(rng, grid.shape, (1, 2, 2))
     gain = rng.uniform(0.75, 1.05)
-    sigma = np.float32(rng.uniform(0.02, 0.04))
+    sigma = np.float32(rng.uniform(0.015, 0.03))
     real = signal * bias + sigma * rng.standard_normal(grid.shape, dtype=np.float32)
     imaginary = sigma * rng.standard_normal(grid.shape, dtype=np.float32)
     magnitude = np.sqrt(real**2 + imaginary**2) * np.float32(230 * gain)

@@ -58,9 +58,7 @@ def read_case(case_set: CaseSet, case: Case) -> tuple[Bytes, Bytes]:
     for ref in case.slices:
         image, mask = read_slice(case_set, ref)
         if mask.shape != case.shape:
-            raise FileError(
-                ref.images[0], f"is {_size(mask)}, but the patient is {case.shape[1]} x {case.shape[0]}"
-            )
+            raise FileError(ref.images[0], f"is {_size(mask)}, but the patient is {case.shape[1]} x {case.shape[0]}")
         pairs.append((image, mask))
     return np.stack([image for image, _ in pairs]), np.stack([mask for _, mask in pairs])
 
@@ -69,9 +67,7 @@ def verify(case_set: CaseSet, workers: int) -> list[Problem]:
     """Decode everything once with `workers` threads; every file that cannot be used, sorted by path."""
     with ThreadPoolExecutor(max(1, workers)) as pool:
         found = pool.map(lambda case: _verify_case(case_set, case), case_set.cases)
-        return sorted(
-            {problem for problems in found for problem in problems}, key=lambda problem: str(problem.path)
-        )
+        return sorted({problem for problems in found for problem in problems}, key=lambda problem: str(problem.path))
 
 
 def without(case_set: CaseSet, problems: list[Problem]) -> CaseSet:

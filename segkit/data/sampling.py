@@ -38,9 +38,7 @@ def epoch_batches(
         divide evenly among the ranks).
     """
     order = (
-        _balanced(rows, foreground, balance, batch * world, seed, epoch)
-        if balance
-        else _shuffled(rows, seed, epoch)
+        _balanced(rows, foreground, balance, batch * world, seed, epoch) if balance else _shuffled(rows, seed, epoch)
     )
     steps = max(1, min(-(-len(order) // (batch * world)), len(order) // world))
     return [Batch(np.array_split(chunk, world)[rank], len(chunk)) for chunk in np.array_split(order, steps)]

@@ -62,9 +62,7 @@ class Split:
         return split
 
 
-def make_split(
-    cases: Iterable[Case], *, fractions: Sequence[float] = (0.7, 0.15, 0.15), seed: int = 0
-) -> Split:
+def make_split(cases: Iterable[Case], *, fractions: Sequence[float] = (0.7, 0.15, 0.15), seed: int = 0) -> Split:
     """Divide the patients into train, val and test in these proportions, in each institution alike.
 
     The sizes of the parts are the largest-remainder rounding of the proportions; within them each
@@ -179,10 +177,7 @@ def _table(sizes: Mapping[str, int], totals: Sequence[int], seed: int) -> dict[s
 
 
 def _shuffled(institutions: Mapping[str, list[str]], seed: int) -> dict[str, list[str]]:
-    return {
-        key: sorted(names, key=lambda name: (_number(seed, name), name))
-        for key, names in institutions.items()
-    }
+    return {key: sorted(names, key=lambda name: (_number(seed, name), name)) for key, names in institutions.items()}
 
 
 def _number(seed: int, *words: object) -> int:

@@ -31,9 +31,9 @@ class RecordShape:
 
     def split(self, records: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Views of uint8 [B, size] as images [B, H, W, C] and masks [B, H, W], without a copy."""
-        area = self.height * self.width
-        images = records[:, : area * self.channels].unflatten(1, (self.height, self.width, self.channels))
-        return images, records[:, area * self.channels :].unflatten(1, (self.height, self.width))
+        count, area = len(records), self.height * self.width
+        images = records[:, : area * self.channels].view(count, self.height, self.width, self.channels)
+        return images, records[:, area * self.channels :].view(count, self.height, self.width)
 
 
 class Store(Protocol):
@@ -103,9 +103,7 @@ def _upload(records: np.ndarray, device: torch.device, piece: int = 1024) -> tor
     return out
 
 
-def open_store(
-    loader: str, case_set: CaseSet, frame: Frame, cache: Path, device: torch.device
-) -> tuple[Store, Survey]:
+def open_store(loader: str, case_set: CaseSet, frame: Frame, cache: Path, device: torch.device) -> tuple[Store, Survey]:
     """The store of a `--loader` name, and the dataset's survey. Raises FileError for unreadable slices."""
     survey, entry = open_cache(case_set, frame, cache, packed=loader != "files")
     if loader == "files":

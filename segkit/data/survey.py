@@ -108,15 +108,13 @@ def run_survey(case_set: CaseSet, frame: Frame, keep: Callable[[int, Pair], None
     return Survey(pixels, sums, squares, frame.size[0] * frame.size[1])
 
 
-class UnreadableSlices(FileError):
+class UnreadableSlices(FileError):  # noqa: N818 - reads as what it lists
     """Slices that cannot be decoded or do not match their masks."""
 
     def __init__(self, problems: list[Problem]) -> None:
         self.problems = problems
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        super().__init__(
-            problems[0].path, problems[0].reason + more, "mend the file, or leave it out with --skip-bad"
-        )
+        super().__init__(problems[0].path, problems[0].reason + more, "mend the file, or leave it out with --skip-bad")
 
 
 def all_refs(case_set: CaseSet) -> list[SliceRef]:

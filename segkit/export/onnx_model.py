@@ -33,9 +33,7 @@ def export_onnx(deployed: DeployedNet, metadata: ModelMetadata, path: Path, *, o
     """
     size = sum(tensor.numel() * tensor.element_size() for tensor in deployed.state_dict().values())
     if size > MAX_BYTES:
-        raise ConfigError(
-            "width", metadata.width, f"a width whose weights stay below 2 GB (here {size / 1e9:.1f} GB)"
-        )
+        raise ConfigError("width", metadata.width, f"a width whose weights stay below 2 GB (here {size / 1e9:.1f} GB)")
     ready = copy.deepcopy(deployed).to("cpu", torch.float32).to(memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
     for parameter in ready.parameters():
         parameter.requires_grad_(False)
@@ -55,8 +53,8 @@ def set_metadata(path: Path, metadata: ModelMetadata) -> None:
 def _trace(ready: DeployedNet, path: Path, opset: int) -> None:
     """Let torch write the graph.
 
-    By the tracing exporter: for the three nets at width 32 the newer one (`dynamo=True`) gives files of equal size
-    (within 1 %) that ONNX Runtime runs equally fast (within 3 %, the noise), but takes 10 to 35 seconds, not 2.
+    By the tracing exporter: for the three nets at width 32 the newer one (`dynamo=True`) gives files of
+    equal size (within 1 %) that ONNX Runtime runs equally fast, but takes 10 to 35 seconds instead of 2.
     """
     batch = {0: "N", 1: "H", 2: "W"}
     example = torch.zeros(2, 2 * STRIDE, 3 * STRIDE, ready.mean.shape[1], dtype=torch.uint8)

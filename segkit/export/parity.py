@@ -49,9 +49,7 @@ class Parity:
                 f"the exported model does not decide like the net: {self}; {MIN_AGREEMENT:.2%} must agree"
             )
         if self.worst_dice_delta > MAX_DICE_DELTA:
-            raise ParityError(
-                f"the exported model does not decide like the net: {self}; {MAX_DICE_DELTA} is allowed"
-            )
+            raise ParityError(f"the exported model does not decide like the net: {self}; {MAX_DICE_DELTA} is allowed")
 
     def as_json(self) -> dict[str, Any]:
         """Plain values, for the model's metadata."""
@@ -91,9 +89,7 @@ def check_parity(deployed: DeployedNet, onnx_path: Path, batches: Iterable[Batch
     return Parity(pixels, agreeing, worst if deltas[worst] else "", deltas[worst], len(deltas))
 
 
-def export_checked(
-    deployed: DeployedNet, metadata: ModelMetadata, path: Path, batches: Iterable[Batch]
-) -> Parity:
+def export_checked(deployed: DeployedNet, metadata: ModelMetadata, path: Path, batches: Iterable[Batch]) -> Parity:
     """Export to `path`, which takes its name only when the parity is good; the figures are in the metadata.
 
     Raises:

@@ -103,9 +103,7 @@ def _fit(image: NDArray[np.uint8], placement: Placement, method: Image.Resamplin
         return image
     *outer, height, width, channels = image.shape
     if (height, width) != placement.source:
-        raise ValueError(
-            f"a slice of {height} x {width} does not belong to a placement of {placement.source}"
-        )
+        raise ValueError(f"a slice of {height} x {width} does not belong to a placement of {placement.source}")
     out = np.zeros((*outer, *placement.canvas, channels), np.uint8)
     inner = out[(..., *placement.window, slice(None))]
     if not placement.is_scaled:

@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import PngImagePlugin, TiffImagePlugin
+from PIL import TiffImagePlugin
 from PIL.Image import Image
 
 from segkit.errors import FileError
@@ -84,14 +84,16 @@ def _read_pages(path: Path, *, indices: bool) -> tuple[NDArray[np.generic], str]
             with _open(file, kind) as image:
                 return _pages(path, image, indices), kind
         except _BROKEN as error:
-            raise FileError(
-                path, f"is a damaged or unusual {kind.upper()} file ({_first_line(error)})"
-            ) from error
+            raise FileError(path, f"is a damaged or unusual {kind.upper()} file ({_first_line(error)})") from error
 
 
-def _open(file: BinaryIO, kind: str) -> TiffImagePlugin.TiffImageFile | PngImagePlugin.PngImageFile:
+def _open(file: BinaryIO, kind: str) -> Image:
     # The plug-ins themselves, because Image.open() imports those of other formats first.
-    return PngImagePlugin.PngImageFile(file) if kind == "png" else TiffImagePlugin.TiffImageFile(file)
+    if kind == "tiff":
+        return TiffImagePlugin.TiffImageFile(file)
+    from PIL import PngImagePlugin
+
+    return PngImagePlugin.PngImageFile(file)
 
 
 def _pages(path: Path, image: Image, indices: bool) -> NDArray[np.generic]:
@@ -122,9 +124,7 @@ def _check_page(path: Path, image: Image) -> None:
         raise _too_large(path, f"{width} x {height} pixels")
     if image.mode not in ("I;16", "I;16B", "I", "F") and _bits(image) > 8:
         remedy = "save it with 8 bits a channel, or each channel as a grey file of 16 bits"
-        raise FileError(
-            path, f"has {_bits(image)} bits a colour channel, of which only 8 would be read", remedy
-        )
+        raise FileError(path, f"has {_bits(image)} bits a colour channel, of which only 8 would be read", remedy)
 
 
 def _bits(image: Image) -> int:

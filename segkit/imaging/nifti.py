@@ -129,9 +129,7 @@ def _read_voxels(path: Path, data_path: Path, header: Any, shape: tuple[int, ...
         )
     offset = float(header["vox_offset"])
     single = data_path.name.lower().removesuffix(".gz").endswith(".nii")
-    start = max(
-        int(header.sizeof_hdr if single else 0), int(offset) if math.isfinite(offset) else _MAX_OFFSET + 1
-    )
+    start = max(int(header.sizeof_hdr if single else 0), int(offset) if math.isfinite(offset) else _MAX_OFFSET + 1)
     if start > _MAX_OFFSET:
         raise FileError(path, f"claims that its voxels begin at byte {offset:g}")
     voxels = _read_exactly(data_path, start, count * dtype.itemsize).view(dtype)
@@ -146,9 +144,7 @@ def _dtype(path: Path, header: Any) -> np.dtype[Any]:
     except Exception as error:  # as in _read_header
         raise FileError(path, f"has voxels of an unknown type ({_first_line(error)})") from error
     if dtype.kind not in "iuf" or dtype.itemsize > 8:
-        raise FileError(
-            path, f"has voxels of type {dtype}", "save them as integers or floats of at most 64 bits"
-        )
+        raise FileError(path, f"has voxels of type {dtype}", "save them as integers or floats of at most 64 bits")
     return dtype
 
 

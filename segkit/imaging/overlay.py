@@ -14,9 +14,9 @@ from segkit.files import atomic_path
 
 COLOURS = ((255, 70, 70), (60, 190, 255), (255, 205, 50), (110, 230, 110), (225, 120, 255), (255, 150, 60))
 MAX_TILES = 12  # slices of a volume that are shown: those with the most mask
-_SMALLEST = 256  # a smaller slice is enlarged until its longer side is this, in pixels
+_SMALLEST_ONE = 512  # a smaller single slice is enlarged by a whole factor until its longer side is this, in pixels
 _LARGEST_ONE = 1024  # a larger single slice is shrunk to this
-_LARGEST_TILE = 384
+_SMALLEST_TILE, _LARGEST_TILE = 256, 384
 _FILL = 0.3  # opacity of the fill; the outline is opaque
 _BAR = 26  # height of the legend, in pixels
 _GAP = 4
@@ -48,8 +48,8 @@ def draw_overlay(
     `classes` names each class index, background first; `spacing` keeps non-square pixels in proportion.
     """
     chosen = choose_slices(mask)
-    limit = _LARGEST_ONE if len(chosen) == 1 else _LARGEST_TILE
-    size = _view_size(mask.shape[1], mask.shape[2], spacing, limit)
+    limits = (_SMALLEST_ONE, _LARGEST_ONE) if len(chosen) == 1 else (_SMALLEST_TILE, _LARGEST_TILE)
+    size = _view_size(mask.shape[1], mask.shape[2], spacing, limits)
     columns = math.ceil(math.sqrt(len(chosen)))
     rows = math.ceil(len(chosen) / columns)
     width, height = columns * (size[0] + _GAP) - _GAP, rows * (size[1] + _GAP) - _GAP
@@ -58,9 +58,7 @@ def draw_overlay(
     for position, index in enumerate(chosen):
         tile = _tile(image[index], mask[index], size)
         if len(mask) > 1:
-            ImageDraw.Draw(tile).text(
-                (6, 4), str(index + 1), (235, 235, 235), _font(14), stroke_width=1, stroke_fill=0
-            )
+            ImageDraw.Draw(tile).text((6, 4), str(index + 1), (235, 235, 235), _font(14), stroke_width=1, stroke_fill=0)
         row, column = divmod(position, columns)
         sheet.paste(tile, (column * (size[0] + _GAP), row * (size[1] + _GAP)))
     sheet.paste(bar, (0, height))
@@ -106,24 +104,23 @@ def _outline(labels: NDArray[np.uint8]) -> NDArray[np.bool_]:
 
 
 def _view_size(
-    height: int, width: int, spacing: tuple[float, float, float] | None, limit: int
+    height: int, width: int, spacing: tuple[float, float, float] | None, limits: tuple[int, int]
 ) -> tuple[int, int]:
-    """Width and height of the slice as drawn: in proportion, the longer side from _SMALLEST to `limit`."""
+    """Width and height of the slice as drawn: in proportion, the longer side within `limits`."""
     tall, wide = float(height), float(width)
     if spacing and min(spacing[1:]) > 0:
         tall *= spacing[1] / min(spacing[1:])
         wide *= spacing[2] / min(spacing[1:])
     longer = max(tall, wide)
-    factor = math.ceil(_SMALLEST / longer) if longer < _SMALLEST else min(1.0, limit / longer)
+    smallest, largest = limits
+    factor = math.ceil(smallest / longer) if longer < smallest else min(1.0, largest / longer)
     return max(1, round(wide * factor)), max(1, round(tall * factor))
 
 
 def _legend(mask: NDArray[np.uint8], classes: Sequence[str], width: int) -> Image.Image:
     """A bar that names each class beside its colour, in as many lines as the width asks for."""
     font = _font(14)
-    words = [
-        f"{name}{'' if (mask == index).any() else ' (none)'}" for index, name in enumerate(classes) if index
-    ]
+    words = [f"{name}{'' if (mask == index).any() else ' (none)'}" for index, name in enumerate(classes) if index]
     places, left, line = [], 8, 0
     for word in words:
         length = 18 + math.ceil(font.getlength(word)) + 16

@@ -67,9 +67,7 @@ def _as_channels(scans: list[Scan]) -> Scan:
     first = scans[0]
     for scan in scans:
         if len(scan.channels) != 1:
-            raise FileError(
-                scan.source, f"has {len(scan.channels)} channels where one file a channel is expected"
-            )
+            raise FileError(scan.source, f"has {len(scan.channels)} channels where one file a channel is expected")
         if scan.shape != first.shape:
             raise FileError(
                 scan.source,
@@ -77,13 +75,9 @@ def _as_channels(scans: list[Scan]) -> Scan:
                 "resample it",
             )
         if not _same_grid(scan, first):
-            raise FileError(
-                scan.source, f"lies elsewhere than {first.source.name}", "register and resample it"
-            )
+            raise FileError(scan.source, f"lies elsewhere than {first.source.name}", "register and resample it")
     if sum(max(scan.pixels.nbytes, 4 * scan.pixels.size) for scan in scans) > MAX_BYTES:
-        raise SegkitError(
-            f"{first.source}: {len(scans)} such channels are more than is read at once; crop them"
-        )
+        raise SegkitError(f"{first.source}: {len(scans)} such channels are more than is read at once; crop them")
     pixels = np.concatenate([scan.pixels for scan in scans], axis=-1)
     return replace(first, pixels=pixels, channels=tuple(scan.source.name for scan in scans))
 

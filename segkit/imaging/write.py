@@ -30,9 +30,7 @@ def check_target(path: Path, scan: Scan) -> None:
     if name.endswith(".png") and len(scan.pixels) > 1:
         raise FileError(path, f"cannot hold {len(scan.pixels)} slices as PNG", "end it with .tif")
     if name.endswith(_NIFTI) and scan.nifti is None:
-        raise FileError(
-            path, f"{scan.source.name} has no position that a NIfTI mask could keep", "end it with .tif"
-        )
+        raise FileError(path, f"{scan.source.name} has no position that a NIfTI mask could keep", "end it with .tif")
 
 
 def write_mask(path: Path, mask: NDArray[np.uint8], scan: Scan, values: Sequence[int]) -> None:

@@ -106,9 +106,7 @@ def check_targets(jobs: Iterable[Job], *, overlay: bool, measures: bool, force: 
     for job in jobs:
         for target in (job.mask, *([job.overlay] if overlay else []), *([job.measures] if measures else [])):
             if target.resolve() in sources:
-                raise FileError(
-                    target, "is a scan of this call and would be overwritten", "choose another -o"
-                )
+                raise FileError(target, "is a scan of this call and would be overwritten", "choose another -o")
             if target in owners:
                 what = f"would be written for {owners[target]} and for {job.sources[0]}"
                 raise FileError(target, what, "segment them one at a time with -o")
@@ -166,11 +164,7 @@ def _scans_in(folder: Path) -> list[Path]:
 def _target(scan: Path, output: Path | None, *, several: bool) -> Path:
     """The mask's file: beside the scan, in the directory `output`, or `output` itself."""
     if output is None:
-        return (
-            scan.resolve().parent / _mask_name(scan)
-            if scan.name in ("", "..")
-            else scan.with_name(_mask_name(scan))
-        )
+        return scan.resolve().parent / _mask_name(scan) if scan.name in ("", "..") else scan.with_name(_mask_name(scan))
     if output.is_dir() or not output.name.lower().endswith(naming.OUTPUT_SUFFIXES):
         return output / _mask_name(scan)
     if several:

@@ -138,26 +138,14 @@ def _checked(path: Path, session: Any) -> ModelMetadata:
     inputs = {node.name: node for node in session.get_inputs()}
     outputs = {node.name for node in session.get_outputs()}
     if set(inputs) != {INPUT} or not {MASK, PROBABILITY} <= outputs:
-        what = (
-            f"has the tensors {', '.join([*inputs, *sorted(outputs)])}, not {INPUT}, {MASK} and {PROBABILITY}"
-        )
+        what = f"has the tensors {', '.join([*inputs, *sorted(outputs)])}, not {INPUT}, {MASK} and {PROBABILITY}"
         raise FileError(path, what, remedy)
     node = inputs[INPUT]
-    if (
-        node.type != "tensor(uint8)"
-        or len(node.shape) != 4
-        or node.shape[3] not in (len(metadata.channels), None)
-    ):
+    if node.type != "tensor(uint8)" or len(node.shape) != 4 or node.shape[3] not in (len(metadata.channels), None):
         what = f"takes {node.type} {node.shape}, not uint8 [N, H, W, {len(metadata.channels)}]"
         raise FileError(path, what, remedy)
-    if (
-        len(metadata.mask_values) != len(metadata.classes)
-        or len(metadata.size) != 2
-        or metadata.fit not in MODES
-    ):
-        raise FileError(
-            path, "has metadata that contradict the contract (classes, mask_values, size, fit)", remedy
-        )
+    if len(metadata.mask_values) != len(metadata.classes) or len(metadata.size) != 2 or metadata.fit not in MODES:
+        raise FileError(path, "has metadata that contradict the contract (classes, mask_values, size, fit)", remedy)
     return metadata
 
 

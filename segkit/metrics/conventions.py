@@ -168,8 +168,7 @@ CONVENTIONS: tuple[Convention, ...] = (
         "IoU of {foreground}, pooled",
         "pixels",
         foreground_iou,
-        "All pixels of all patients are counted together, without the background, so that "
-        "large targets decide.",
+        "All pixels of all patients are counted together, without the background, so that large targets decide.",
     ),
     Convention(
         "pooled_dice",
@@ -222,8 +221,7 @@ CONVENTIONS: tuple[Convention, ...] = (
         "mIoU, mean over patients",
         "patients",
         mean_iou,
-        "For each patient's whole volume the IoU is averaged over the classes with the background, then over "
-        "patients.",
+        "For each patient's whole volume the IoU is averaged over the classes with the background, then over patients.",
     ),
     Convention(
         "slice_iou_present",

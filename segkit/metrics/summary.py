@@ -131,9 +131,7 @@ def summarise(
     return Summary(figures, _rows(table, largest, distances), classes, resamples, seed)
 
 
-def _figure(
-    statistic: Statistic, weights: Scores, key: str, label: str, meaning: str, unit: str = ""
-) -> Figure:
+def _figure(statistic: Statistic, weights: Scores, key: str, label: str, meaning: str, unit: str = "") -> Figure:
     value, low, high = estimate(statistic, weights)
     return Figure(key, label, value, low, high, meaning, statistic.over, unit)
 
@@ -163,9 +161,7 @@ def _distance_figures(distances: Scores, weights: Scores) -> list[Figure]:
     values = mean_defined(distances)
     rule = "pooled both ways; patients where either mask is empty have none and are left out"
     mean = f"The mean over patients of the 95th percentile of the distances between the two surfaces, {rule}."
-    median = (
-        f"The median over patients of the 95th percentile of the distances between the two surfaces, {rule}."
-    )
+    median = f"The median over patients of the 95th percentile of the distances between the two surfaces, {rule}."
     return [
         _figure(over_patients(values, "mean"), weights, "hd95_mean", "HD95, mean over patients", mean, "mm"),
         _figure(
@@ -179,9 +175,7 @@ def _distance_figures(distances: Scores, weights: Scores) -> list[Figure]:
     ]
 
 
-def _class_figures(
-    table: ConfusionTable, index: int, distances: Scores | None, weights: Scores
-) -> ClassFigures:
+def _class_figures(table: ConfusionTable, index: int, distances: Scores | None, weights: Scores) -> ClassFigures:
     def iou(counts: NDArray[np.generic]) -> Scores:
         return class_iou(counts)[..., index]
 
@@ -208,9 +202,7 @@ def _class_figures(
     )
 
 
-def _rows(
-    table: ConfusionTable, largest: ConfusionTable | None, distances: Scores | None
-) -> list[PatientRow]:
+def _rows(table: ConfusionTable, largest: ConfusionTable | None, distances: Scores | None) -> list[PatientRow]:
     counts = table.by_patient
     nothing = np.full(len(table.patients), np.nan)
     cut = nothing if largest is None else foreground_dice(largest.by_patient)

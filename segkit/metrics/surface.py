@@ -33,9 +33,7 @@ def hd95(prediction: Bools, reference: Bools, spacing: tuple[float, float, float
     """
     predicted, expected = np.asarray(prediction, dtype=np.bool_), np.asarray(reference, dtype=np.bool_)
     if predicted.shape != expected.shape or predicted.ndim != 3:
-        raise ValueError(
-            f"prediction {predicted.shape} and reference {expected.shape}: expected one shape [S, H, W]"
-        )
+        raise ValueError(f"prediction {predicted.shape} and reference {expected.shape}: expected one shape [S, H, W]")
     if len(spacing) != 3 or not all(0 < step < np.inf for step in spacing):
         raise ValueError(f"spacing {spacing}: three positive numbers of millimetres are needed")
     if not predicted.any() or not expected.any():

@@ -38,33 +38,32 @@ def vgg16_stages(in_channels: int, width: int, *, batch_norm: bool) -> nn.Module
     return stages
 
 
-def he_init(net: nn.Module) -> None:
-    """He et al. 2015, equation 10, for every convolution of `net`; biases 0, batch norm the identity.
+def he_init(net: nn.Module, *linear: nn.Module) -> None:
+    """Normal weights that keep the variance of what passes, for every convolution of `net`; biases 0.
 
-    A transposed convolution's fan-in is what reaches one output pixel: kernel area over stride area
-    (not what `nn.init.kaiming_normal_` takes), and no ReLU follows one here, so its gain is 1.
+    The gain is sqrt(2), for the ReLU behind (He et al. 2015, equation 10), and 1 for transposed convolutions
+    and the `linear` ones, which have none. A transposed convolution's fan-in is what reaches one output
+    pixel: kernel area over stride area (not what `nn.init.kaiming_normal_` takes).
     """
     for module in net.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-        elif isinstance(module, nn.ConvTranspose2d):
-            area = math.prod(module.kernel_size) / math.prod(module.stride)
-            nn.init.normal_(module.weight, std=(module.in_channels * area) ** -0.5)
-        else:
+        # Weights on the meta device have no values, and drawing them there imports torch.compile: 2 s.
+        if not isinstance(module, nn.Conv2d | nn.ConvTranspose2d) or module.weight.is_meta:
             continue
+        transposed = isinstance(module, nn.ConvTranspose2d)
+        area = math.prod(module.kernel_size) / (math.prod(module.stride) if transposed else 1)
+        gain = 1.0 if transposed or module in linear else math.sqrt(2)
+        nn.init.normal_(module.weight, std=gain / math.sqrt(module.in_channels * area))
         if module.bias is not None:
             nn.init.zeros_(module.bias)
 
 
-def bilinear_upsample(channels: int, factor: int) -> nn.ConvTranspose2d:
-    """Learned upsampling by an even `factor` that starts as bilinear interpolation (Long et al. 2015).
+def upsample_layer(channels: int, factor: int) -> nn.ConvTranspose2d:
+    """Learned upsampling by an even `factor` (Long et al. 2015); `bilinear_init` gives it its first weights.
 
     [N, channels, H, W] -> [N, channels, factor * H, factor * W], centres aligned.
     """
     kernel = 2 * factor
-    layer = nn.ConvTranspose2d(channels, channels, kernel, stride=factor, padding=factor // 2, bias=False)
-    bilinear_init(layer)
-    return layer
+    return nn.ConvTranspose2d(channels, channels, kernel, stride=factor, padding=factor // 2, bias=False)
 
 
 def bilinear_init(layer: nn.ConvTranspose2d) -> None:

@@ -25,7 +25,7 @@ def load_encoder(net: nn.Module, path: Path) -> str:
     """Give VGG16's weights to the encoder of `net` (FCN-8s or SegNet, width 64), in place.
 
     In front of a batch norm a convolution has no bias here: the file's is taken off the running mean, which
-    is the same function. A first layer of other than 3 channels C gets the mean of the three kernels times 3 / C
+    is the same function. A first layer of C channels, not 3, gets the mean of the three kernels times 3 / C
     for each, so that a grey image repeated C times gives what it gave as RGB. FCN-8s takes the fully
     connected layers as well, as convolutions, where the file has them.
 
@@ -37,9 +37,7 @@ def load_encoder(net: nn.Module, path: Path) -> str:
         FileError: the file cannot be read, or does not hold the weights that fit.
     """
     if not isinstance(net, FCN8s | SegNet):
-        raise ConfigError(
-            "model", type(net).__name__, "fcn, fcn-plain or segnet where encoder weights are loaded"
-        )
+        raise ConfigError("model", type(net).__name__, "fcn, fcn-plain or segnet where encoder weights are loaded")
     convs = [module for module in net.encoder.modules() if isinstance(module, nn.Conv2d)]
     if convs[0].out_channels != PAPER_WIDTH:
         raise ConfigError("width", convs[0].out_channels, f"{PAPER_WIDTH} where encoder weights are loaded")
@@ -53,9 +51,7 @@ def load_encoder(net: nn.Module, path: Path) -> str:
             kernel = kernel if index else adapt_channels(kernel, conv.in_channels)
             norm = norms[index] if norms else None
             if norm is not None:
-                norm.load_state_dict(
-                    {name: weights[f"{norm_keys[index]}.{name}"] for name in _NORM}, strict=False
-                )
+                norm.load_state_dict({name: weights[f"{norm_keys[index]}.{name}"] for name in _NORM}, strict=False)
             _copy(conv, norm, kernel, weights[f"{key}.bias"])
         connected = isinstance(net, FCN8s) and _load_classifier(net, weights)
     parts = "13 convolutions" + (" and both fully connected layers" if connected else "")
@@ -130,9 +126,7 @@ def _check(
     norm_keys: list[str],
 ) -> None:
     """Raise FileError unless the file holds VGG16's 13 convolutions, with batch norm where the net has it."""
-    expected = [
-        (conv.out_channels, conv.in_channels if index else 3, 3, 3) for index, conv in enumerate(convs)
-    ]
+    expected = [(conv.out_channels, conv.in_channels if index else 3, 3, 3) for index, conv in enumerate(convs)]
     if [tuple(weights[f"{key}.weight"].shape) for key in conv_keys] != expected:
         raise FileError(path, "does not hold the 13 convolutions of VGG16", _REMEDY)
     if len(norm_keys) != len(norms):

@@ -96,9 +96,7 @@ def build(name: str, *, in_channels: int, classes: int, width: int) -> nn.Module
     try:
         net = found.builder(in_channels, classes, width)
     except Exception as error:
-        raise SegkitError(
-            f"model {name!r} cannot be built: {_one_line(error)}; {found.paper} registered it"
-        ) from error
+        raise SegkitError(f"model {name!r} cannot be built: {_one_line(error)}; {found.paper} registered it") from error
     if not isinstance(net, nn.Module):
         raise SegkitError(f"model {name!r}: its builder gave a {type(net).__name__}, not a torch.nn.Module")
     return net

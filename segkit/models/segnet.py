@@ -25,7 +25,7 @@ class SegNet(nn.Module):
             last = [outputs] if len(self.decoder) < len(VGG16_STAGES) - 1 else []
             self.decoder.append(conv_stage(inputs, [inputs] * (depth - 1) + last))
         self.score = nn.Conv2d(width, classes, 3, padding=1)
-        he_init(self)
+        he_init(self, self.score)
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, in_channels, H, W], H and W multiples of 32, -> logits [N, classes, H, W]."""

@@ -27,7 +27,7 @@ class UNet(nn.Module):
         self.up = nn.ModuleList(nn.ConvTranspose2d(i, o, 2, stride=2) for i, o in wider)
         self.merge = nn.ModuleList(conv_stage(2 * o, [o, o]) for _, o in wider)
         self.score = nn.Conv2d(width, classes, 1)
-        he_init(self)
+        he_init(self, self.score)
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, in_channels, H, W], H and W multiples of 16, -> logits [N, classes, H, W]."""

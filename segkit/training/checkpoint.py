@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,11 @@ class NetDescription:
         """The net with fresh weights."""
         data = self.metadata
         return build(data.model, in_channels=len(data.channels), classes=len(data.classes), width=data.width)
+
+    def feeds_like(self, other: NetDescription) -> bool:
+        """Whether both are the same net on the same data, whatever version of segkit described them."""
+        mine, theirs = (replace(item.metadata, segkit="") for item in (self, other))
+        return (mine, self.mean, self.std) == (theirs, other.mean, other.std)
 
     def to_plain(self) -> dict[str, Any]:
         """Plain values for a checkpoint."""

@@ -21,9 +21,7 @@ class ModelConfig(Checked):
     width: int = option(
         0, "Channels of the first level; 64 is the papers'. 0: 64 on a GPU, 16 on a CPU.", low=0, high=512
     )
-    encoder: str = option(
-        "", "torchvision VGG16 weights (a local file) for the encoder of fcn or segnet, width 64."
-    )
+    encoder: str = option("", "torchvision VGG16 weights (a local file) for the encoder of fcn or segnet, width 64.")
 
 
 @dataclass(frozen=True)
@@ -34,14 +32,10 @@ class OptimConfig(Checked):
     steps: int = option(0, "Stop after this many optimiser steps; 0: after the epochs.", low=0)
     lr: float = option(1e-3, "Peak learning rate (AdamW).", low=0, high=10)
     weight_decay: float = option(1e-2, "Decoupled weight decay.", low=0, high=1)
-    warmup: float = option(
-        0.05, "Share of the run with a rising learning rate; then a cosine.", low=0, high=1
-    )
+    warmup: float = option(0.05, "Share of the run with a rising learning rate; then a cosine.", low=0, high=1)
     accumulate: int = option(1, "Batches whose gradients make one step.", low=1, high=4096)
     clip: float = option(1.0, "Largest gradient norm; 0: not clipped.", low=0)
-    ema: float = option(
-        0.99, "Decay of the averaged weights that are evaluated; 0: none.", low=0, high=0.99999
-    )
+    ema: float = option(0.99, "Decay of the averaged weights that are evaluated; 0: none.", low=0, high=0.99999)
     dice: float = option(1.0, "Weight of the Dice loss beside cross-entropy.", low=0, high=100)
     fused: bool = option(True, "Fused optimiser kernel.")
 
@@ -60,9 +54,7 @@ class SystemConfig(Checked):
     channels_last: bool = option(True, "Channels-last memory format.")
     compile: bool = option(False, "torch.compile the net.")
     deterministic: bool = option(True, "Same seed, same result on one device (slower kernels on some GPUs).")
-    seed: int = option(
-        0, "Seed of the split, the order, the weights and the augmentation.", low=0, high=2**31 - 1
-    )
+    seed: int = option(0, "Seed of the split, the order, the weights and the augmentation.", low=0, high=2**31 - 1)
     checkpoint_seconds: float = option(300.0, "Save at least this often (and at each epoch's end).", low=0)
     export: bool = option(True, "Evaluate the test split and export the best checkpoint at the end.")
 
@@ -107,9 +99,7 @@ class TrainConfig:
         if path is not None:
             for name, values in read_toml(path).items():
                 if not isinstance(values, dict):
-                    raise ConfigError(
-                        name, values, "inside a section: " + ", ".join(f"[{s}]" for s in SECTIONS)
-                    )
+                    raise ConfigError(name, values, "inside a section: " + ", ".join(f"[{s}]" for s in SECTIONS))
                 sections[name] = dict(values)
         for key, value in (flags or {}).items():
             sections[section_of(key)][key] = value

@@ -71,9 +71,7 @@ def locate(data: str, *, say: bool = True) -> Path:
     return PHANTOM
 
 
-def open_dataset(
-    config: DataConfig, *, runs: Path, device: torch.device, seed: int, say: bool = True
-) -> TrainingData:
+def open_dataset(config: DataConfig, *, runs: Path, device: torch.device, seed: int, say: bool = True) -> TrainingData:
     """Find, check and open the dataset of a run.
 
     Raises:
@@ -115,6 +113,4 @@ def _check_split(data: TrainingData, name: str) -> None:
         )
     for part in ("train", "val"):
         if not len(data.rows(part)):
-            raise SegkitError(
-                f"{name or data.case_set.root}: the {part} split has no slices; use more patients"
-            )
+            raise SegkitError(f"{name or data.case_set.root}: the {part} split has no slices; use more patients")

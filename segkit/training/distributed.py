@@ -141,16 +141,12 @@ def choose_device(device: str, local_rank: int = 0, local_size: int = 1) -> torc
     if device == "cpu" or (device == "auto" and available == 0):
         return torch.device("cpu")
     if available == 0:
-        raise SegkitError(
-            "--device cuda: PyTorch sees no GPU here; use --device cpu, or check the driver (nvidia-smi)"
-        )
+        raise SegkitError("--device cuda: PyTorch sees no GPU here; use --device cpu, or check the driver (nvidia-smi)")
     if local_rank >= available:
         # With one task a GPU, SLURM shows each rank only its own.
         if available == 1 and _own_grant():
             return torch.device("cuda", 0)
-        raise SegkitError(
-            f"{local_size} ranks on this node, but PyTorch sees {available} GPUs; use --gpus {available}"
-        )
+        raise SegkitError(f"{local_size} ranks on this node, but PyTorch sees {available} GPUs; use --gpus {available}")
     chosen = torch.device("cuda", local_rank)
     torch.cuda.set_device(chosen)
     return chosen

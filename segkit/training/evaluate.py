@@ -62,5 +62,5 @@ def evaluate(
         if case.spacing is not None:
             distances[case.patient] = class_hd95(mask, reference, len(classes), case.spacing)
         progress(f"{number}/{len(names)} {case.patient}")
-    tables = (ConfusionTable.from_patients(pairs, classes) for pairs in (plain, largest))
-    return summarise(*tables, distances or None)
+    table, of_largest = (ConfusionTable.from_patients(pairs, classes) for pairs in (plain, largest))
+    return summarise(table, of_largest, distances or None)

@@ -35,9 +35,7 @@ def to_json(summary: Summary, context: Mapping[str, Any]) -> dict[str, Any]:
             }
             for entry in summary.classes
         ],
-        "patients": [
-            {**asdict(row), "confusion": [list(line) for line in row.confusion]} for row in summary.patients
-        ],
+        "patients": [{**asdict(row), "confusion": [list(line) for line in row.confusion]} for row in summary.patients],
     }
 
 
@@ -95,9 +93,7 @@ def _context_lines(context: Mapping[str, Any]) -> str:
 
 
 def _figure_table(summary: Summary) -> str:
-    rows = [
-        [_cell(figure.label), _value(figure), _interval(figure), figure.over] for figure in summary.figures
-    ]
+    rows = [[_cell(figure.label), _value(figure), _interval(figure), figure.over] for figure in summary.figures]
     note = (
         f"\n\nIntervals: percentile bootstrap over patients, {summary.resamples} resamples, "
         f"seed {summary.seed}. {NONE}: undefined."

@@ -26,9 +26,7 @@ from segkit.training.precision import Precision
 class Learner:
     """Knows nothing of epochs, files or other nets."""
 
-    def __init__(
-        self, config: TrainConfig, world: World, description: NetDescription, total_steps: int
-    ) -> None:
+    def __init__(self, config: TrainConfig, world: World, description: NetDescription, total_steps: int) -> None:
         self.config, self.world, self.total_steps = config, world, total_steps
         torch.manual_seed(config.system.seed)  # the same first weights on every rank and device
         net = description.build()

@@ -41,7 +41,7 @@ class LossWatch:
         if self._cuda:
             host = torch.empty(2, pin_memory=True)
             host.copy_(values, non_blocking=True)
-            event = torch.cuda.Event()
+            event = torch.cuda.Event()  # type: ignore[no-untyped-call]
             event.record()
             values = host
         self._pending.append((step, rows, values, event))

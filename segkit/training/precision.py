@@ -17,9 +17,7 @@ def choose_precision(precision: str, device: torch.device) -> str:
     """`auto` is bf16 where the hardware multiplies it natively, else fp32."""
     if precision != "auto":
         return precision
-    native = (
-        torch.cuda.is_bf16_supported(including_emulation=False) if device.type == "cuda" else has_bf16_cpu()
-    )
+    native = torch.cuda.is_bf16_supported(including_emulation=False) if device.type == "cuda" else has_bf16_cpu()
     return "bf16" if native else "fp32"
 
 
@@ -39,7 +37,7 @@ class Precision:
 
     def backward(self, loss: torch.Tensor) -> None:
         """Gradients of the (scaled) loss."""
-        (self._scaler.scale(loss) if self._scaler else loss).backward()
+        (self._scaler.scale(loss) if self._scaler else loss).backward()  # type: ignore[no-untyped-call]
 
     def step(self, optimizer: torch.optim.Optimizer, net: nn.Module, clip: float) -> None:
         """Clip, step and clear the gradients; the scaler skips a step whose gradients overflowed."""

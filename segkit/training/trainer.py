@@ -62,12 +62,8 @@ class Trainer:
         self.epochs = min(config.optim.epochs, -(-self.total_steps // self.steps_an_epoch))
         self.learner = Learner(config, world, description, self.total_steps)
         pin = world.device.type == "cuda"
-        self.loader = BatchLoader(
-            data.store, workers=config.data.workers, prefetch=config.data.prefetch, pin=pin
-        )
-        self.clock = StepClock(
-            run.profile / f"steps-rank{world.rank}.jsonl", on_host=world.device.type == "cpu"
-        )
+        self.loader = BatchLoader(data.store, workers=config.data.workers, prefetch=config.data.prefetch, pin=pin)
+        self.clock = StepClock(run.profile / f"steps-rank{world.rank}.jsonl", on_host=world.device.type == "cpu")
         self.watch = LossWatch(world.device)
         self.flags = Flags(world)
         self.signals = StopSignals()
@@ -179,9 +175,7 @@ class Trainer:
         self.world.barrier()
         where = f"epoch {self.state.epoch + 1}, step {self.state.step}"
         asked = f" by {self.signals.name}" if self.signals.name else ""
-        raise Interrupted(
-            f"stopped{asked} at {where}; go on with: segkit train --resume --run {self.run.path}"
-        )
+        raise Interrupted(f"stopped{asked} at {where}; go on with: segkit train --resume --run {self.run.path}")
 
     def _stop_for_bad_loss(self, rank: int) -> None:
         text = ""
@@ -204,9 +198,7 @@ class Trainer:
         improved = validation.dice > self.state.best_dice
         if improved:
             self.state.best_dice, self.state.best_epoch = validation.dice, self.state.epoch
-        self.state = replace(
-            self.state, epoch=self.state.epoch + 1, batch=0, images=0, loss_sum=0.0, seconds=0.0
-        )
+        self.state = replace(self.state, epoch=self.state.epoch + 1, batch=0, images=0, loss_sum=0.0, seconds=0.0)
         if self.world.is_main:
             self.run.append_epoch(line)
             if improved:
@@ -241,19 +233,25 @@ class Trainer:
         self.saved = time.monotonic()
         if self.world.is_main and self.bad_loss is None and self.learner.is_finite():
             values = {"state": asdict(self.state), "world": self.world.size, **self.learner.state_dict()}
-            save_checkpoint(self.run.last, values)
+            save_checkpoint(self.run.last, {"description": self.description.to_plain(), **values})
 
     def _save_best(self, line: dict[str, Any]) -> None:
         metrics = {key: line[key] for key in ("val_dice", "val_patient_dice", "epoch")}
         metadata = replace(self.description.metadata, metrics=metrics)
         description = replace(self.description, metadata=metadata).to_plain()
-        save_checkpoint(
-            self.run.best, {"description": description, "net": self.learner.evaluated.state_dict()}
-        )
+        save_checkpoint(self.run.best, {"description": description, "net": self.learner.evaluated.state_dict()})
 
     def restore(self) -> None:
-        """Go back to the state of `last.pt`. Raises SegkitError where it was saved by another number of ranks."""
+        """Go back to the state of `last.pt`.
+
+        Raises:
+            SegkitError: it was saved by another number of ranks, or for other data or another net.
+        """
         values = load_checkpoint(self.run.last)
+        if not NetDescription.from_plain(values["description"]).feeds_like(self.description):
+            raise SegkitError(
+                f"{self.run.last}: belongs to another net, or the dataset has changed since; start a new run (--run)"
+            )
         if values["world"] != self.world.size:
             raise SegkitError(
                 f"{self.run.last}: was saved by {values['world']} ranks, this is {self.world.size}; "

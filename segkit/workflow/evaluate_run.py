@@ -104,16 +104,12 @@ def _check_fit(subject: Subject, case_set: CaseSet) -> None:
         )
 
 
-def _chosen(
-    subject: Subject, case_set: CaseSet, part: str, split_file: Path | None
-) -> tuple[list[Case], str]:
+def _chosen(subject: Subject, case_set: CaseSet, part: str, split_file: Path | None) -> tuple[list[Case], str]:
     if part == "all":
         return list(case_set.cases), ""
     path = split_file or subject.split
     if path is None:
-        raise FileError(
-            subject.source, "has no split.json beside it", "give --split-file FILE, or --split all"
-        )
+        raise FileError(subject.source, "has no split.json beside it", "give --split-file FILE, or --split all")
     split = Split.load(path)
     wanted = set(getattr(split, part))
     cases = [case for case in case_set.cases if case.patient in wanted]
@@ -128,7 +124,5 @@ def _chosen(
     if split_file is not None and subject.metadata.split_sha256 not in ("", split.sha256) and part == "test":
         trained = set(Split.load(subject.split).train) if subject.split else set()
         if trained & wanted:
-            raise FileError(
-                path, "tests on patients that the model was trained on", "use the split of its run"
-            )
+            raise FileError(path, "tests on patients that the model was trained on", "use the split of its run")
     return cases, split.sha256

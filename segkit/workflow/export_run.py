@@ -42,17 +42,13 @@ def export_run(run: RunDirectory, output: Path | None = None, data: str = "") ->
     return target, export_checked(deployed, metadata, target, _validation_slices(folder, run, frame))
 
 
-def _validation_slices(
-    folder: str, run: RunDirectory, frame: Frame
-) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+def _validation_slices(folder: str, run: RunDirectory, frame: Frame) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
     """Patient, images uint8 [N, H, W, C] and masks uint8 [N, H, W], as the net sees them."""
     case_set = find_cases(Path(folder))
     wanted = set(Split.load(run.split).val)
     cases = [case for case in case_set.cases if case.patient in wanted]
     if not cases:
-        raise SegkitError(
-            f"{folder}: has none of the run's validation patients, on which the export is checked"
-        )
+        raise SegkitError(f"{folder}: has none of the run's validation patients, on which the export is checked")
     for case in cases:
         images, masks = frame.apply(*read_case(case_set, case))
         for start in range(0, len(images), BATCH):

@@ -2,40 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from segkit.errors import FileError
-from segkit.export.parity import Parity
-from segkit.files import write_text
-from segkit.metrics import Summary
+from segkit.files import read_json, write_text
+from segkit.metrics import Figure
 from segkit.models.registry import CORE
 from segkit.runs import RunDirectory, create_run, latest_run, new_run_path, surroundings
 from segkit.training.config import TrainConfig
 from segkit.training.dataset import TrainingData, open_dataset
 from segkit.training.distributed import World
-from segkit.training.evaluation_report import to_text
 from segkit.training.trainer import Trainer
 from segkit.workflow.describe import describe, make_deterministic, resolve, with_frame
 from segkit.workflow.evaluate_run import evaluate_subject, open_subject
 from segkit.workflow.export_run import export_run
 
 EVALUATION_BATCH = 8
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of one net; figures are None on the ranks that do not evaluate."""
-
-    run: RunDirectory
-    summary: Summary | None
-    parity: Parity | None
+SHOWN = ("pooled_miou", "pooled_dice", "patient_dice_mean", "patient_dice_median")
 
 
 def train_runs(
     config: TrainConfig, world: World, *, run: Path | None, resume: bool, flags: dict[str, Any]
-) -> list[Outcome]:
+) -> list[RunDirectory]:
     """Train the nets that `config.model.model` stands for.
 
     Args:
@@ -48,16 +38,14 @@ def train_runs(
         Interrupted: asked to stop, and saved. SegkitError: as the parts say.
     """
     names = CORE if config.model.model == "all" else (config.model.model,)
-    outcomes = []
+    runs = []
     for name in names:
         folder = _run_folder(name, run, several=len(names) > 1, resume=resume, world=world)
-        outcome = _train_one(
-            config.replace(model=name), world, folder, resume=resume, flags={**flags, "model": name}
-        )
-        outcomes.append(outcome)
-    if world.is_main and len(outcomes) > 1:
-        print(comparison(outcomes))
-    return outcomes
+        done = _train_one(config.replace(model=name), world, folder, resume=resume, flags={**flags, "model": name})
+        runs.append(done)
+    if world.is_main and len(runs) > 1:
+        print(comparison(runs))
+    return runs
 
 
 def _run_folder(name: str, run: Path | None, *, several: bool, resume: bool, world: World) -> Path:
@@ -70,14 +58,12 @@ def _run_folder(name: str, run: Path | None, *, several: bool, resume: bool, wor
     return Path(world.broadcast_text(chosen))
 
 
-def _train_one(
-    config: TrainConfig, world: World, folder: Path, *, resume: bool, flags: dict[str, Any]
-) -> Outcome:
+def _train_one(config: TrainConfig, world: World, folder: Path, *, resume: bool, flags: dict[str, Any]) -> RunDirectory:
     run = RunDirectory(folder)
     if resume and run.finished:
         if world.is_main:
             print(f"{folder}: finished already")
-        return Outcome(run, None, None)
+        return run
     resuming = resume and run.resumable
     if resuming:
         config = TrainConfig.load(run.config, flags)
@@ -97,24 +83,20 @@ def _train_one(
     trainer.fit()
     if world.is_main:
         run.update_record(state="trained", epochs=trainer.state.epoch, best_epoch=trainer.state.best_epoch)
-    outcome = _finish(run, config) if world.is_main and config.system.export else Outcome(run, None, None)
-    if world.is_main:
+        if config.system.export:
+            _finish(run, config, has_test=bool(len(data.rows("test"))))
         run.update_record(state="finished")
     world.barrier()
-    return outcome
+    return run
 
 
 def _open_data(config: TrainConfig, world: World, folder: Path, resumed: RunDirectory | None) -> TrainingData:
     settings = config.data if resumed is None else replace(config.data, split=str(resumed.split))
-    return open_dataset(
-        settings, runs=folder.parent, device=world.device, seed=config.system.seed, say=world.is_main
-    )
+    return open_dataset(settings, runs=folder.parent, device=world.device, seed=config.system.seed, say=world.is_main)
 
 
 def _begin(run: RunDirectory, folder: Path, config: TrainConfig, data: TrainingData, *, again: bool) -> None:
-    if not (
-        again and (folder / "run.json").exists()
-    ):  # else a run that was killed before its first checkpoint
+    if not (again and (folder / "run.json").exists()):  # else a run that was killed before its first checkpoint
         create_run(folder)
     write_text(run.config, config.to_toml())
     data.split.save(run.split)
@@ -126,50 +108,49 @@ def _opening(trainer: Trainer, resuming: bool) -> str:
     config, data, state = trainer.config, trainer.data, trainer.state
     parameters = sum(p.numel() for p in trainer.learner.net.parameters())
     counts = ", ".join(f"{len(data.rows(part))} {part}" for part in ("train", "val", "test"))
-    where = (
-        f"{trainer.world.size} x {config.system.device}" if trainer.world.size > 1 else config.system.device
-    )
+    where = f"{trainer.world.size} x {config.system.device}" if trainer.world.size > 1 else config.system.device
+    size = f"{data.frame.size[0]} x {data.frame.size[1]}"
     again = f"resumed at epoch {state.epoch + 1}, step {state.step}" if resuming else "from scratch"
     return (
         f"\n{config.model.model} width {config.model.width} ({parameters / 1e6:.2f} M parameters), {again}\n"
-        f"  data  {data.case_set.root} ({data.case_set.layout}): slices {counts}; {data.frame.size[0]} x {data.frame.size[1]}\n"
+        f"  data  {data.case_set.root} ({data.case_set.layout}): slices {counts}; {size}\n"
         f"  on    {where}, {config.system.precision}, loader {config.data.loader}, batch {config.data.batch}\n"
         f"  run   {trainer.run.path}"
     )
 
 
-def _finish(run: RunDirectory, config: TrainConfig) -> Outcome:
+def _finish(run: RunDirectory, config: TrainConfig, *, has_test: bool) -> None:
     """Evaluate the test split, then export (so that the model carries its figures)."""
     if not run.best.exists():
         raise FileError(run.best, "was never written", "train for at least one epoch")
-    summary = None
-    try:
+    if has_test:
         subject = open_subject(run.path, config.system.device, EVALUATION_BATCH)
-        summary, context, _ = evaluate_subject(subject)
-        print(to_text(summary, context))
-    except FileError as error:
-        if not str(error).endswith("use --split val or all"):
-            raise
-        print(f"  no test patients in the split: nothing to evaluate ({error})")
+        summary, context, path = evaluate_subject(subject)
+        print(f"  test  {context['patients']} patients; every figure under its own name: {path.with_suffix('.md')}")
+        for key in SHOWN:
+            print(f"        {_figure_text(summary.figure(key))}")
+    else:
+        print("  test  no patients in the split: nothing to evaluate")
     path, parity = export_run(run)
-    print(f"  exported {path} ({path.stat().st_size / 1e6:.1f} MB): {parity}")
-    return Outcome(run, summary, parity)
+    print(f"  onnx  {path} ({path.stat().st_size / 1e6:.1f} MB); {parity}")
 
 
-def comparison(outcomes: list[Outcome]) -> str:
-    """A table of the nets that were trained in one go."""
-    rows = [f"\n{'net':8} {'test mIoU':>9} {'Dice':>7} {'patient Dice':>12} {'images/s':>9}  run"]
-    for outcome in outcomes:
-        if outcome.summary is None:
-            rows.append(
-                f"{outcome.run.record().get('model', outcome.run.path.name):8} {'':>40}  {outcome.run.path}"
-            )
-            continue
-        values = outcome.summary.values()
-        epochs = outcome.run.epochs()
-        rate = epochs[-1]["images_per_s"] if epochs else 0.0
-        figures = [values[key] for key in ("pooled_miou", "pooled_dice", "patient_dice_mean")]
-        shown = [f"{value:.4f}" if value is not None else "-" for value in figures]
-        name = outcome.run.path.name.split("-")[0]
-        rows.append(f"{name:8} {shown[0]:>9} {shown[1]:>7} {shown[2]:>12} {rate:9.1f}  {outcome.run.path}")
+def _figure_text(figure: Figure) -> str:
+    if figure.value is None:
+        return f"{figure.label}: undefined"
+    interval = f" [{figure.low:.4f}, {figure.high:.4f}]" if figure.low is not None else ""
+    return f"{figure.label}: {figure.value:.4f}{interval}"
+
+
+def comparison(runs: list[RunDirectory]) -> str:
+    """A table of the test figures of several finished runs."""
+    titles = ("pooled mIoU", "pooled Dice", "patient Dice", "median", "images/s")
+    rows = [f"\n{'net':8}" + "".join(f" {title:>13}" for title in titles) + "  run"]
+    for run in runs:
+        figures = read_json(run.evaluation)["figures"] if run.evaluation.exists() else {}
+        values = [figures.get(key, {}).get("value") for key in SHOWN]
+        shown = [f"{value:.4f}" if value is not None else "-" for value in values]
+        shown.append(f"{epochs[-1]['images_per_s']:.1f}" if (epochs := run.epochs()) else "-")
+        name = TrainConfig.load(run.config).model.model
+        rows.append(f"{name:8}" + "".join(f" {text:>13}" for text in shown) + f"  {run.path}")
     return "\n".join(rows)

@@ -63,6 +63,13 @@ def test_bad_files_do_not_stop_the_others(segkit: Run, tmp_path: Path, model: Pa
         np.testing.assert_array_equal(pixels_of(tmp_path / "out" / f"{name}_mask.tif"), mask)
 
 
+def test_a_bad_model_and_a_bad_scan(segkit: Run, tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_bytes(b"no model")
+    (tmp_path / "scan.tif").write_bytes(b"no scan")
+    done = segkit("segment", "scan.tif", "--model", "model.onnx")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+
+
 def test_a_folder_of_slices_is_one_scan(segkit: Run, tmp_path: Path, model: Path) -> None:
     expected = [slice_file(tmp_path / "p" / f"s_{number}.tif", seed=number) for number in (1, 2, 10)]
     done = segkit("segment", "p", "--model", "model.onnx", "--overlay", "--json", "-o", "p.tif")
@@ -99,9 +106,7 @@ def test_sequences_as_channels(segkit: Run, tmp_path: Path) -> None:
     for seed, name in enumerate(("flair", "post")):
         data = np.random.default_rng(seed).integers(0, 2000, (64, 64, 3)).astype(np.int16)
         nibabel.save(nibabel.Nifti1Image(data, np.diag([-1, -1, 1, 1])), tmp_path / f"{name}.nii")
-    done = segkit(
-        "segment", "--flair", "flair.nii", "--post", "post.nii", "--model", "model.onnx", "-o", "m.nii"
-    )
+    done = segkit("segment", "--flair", "flair.nii", "--post", "post.nii", "--model", "model.onnx", "-o", "m.nii")
     assert done.returncode == 0
     assert done.stderr == "segkit: --pre is missing: FLAIR stands in for it, as in the LGG dataset\n"
     post = np.asarray(nibabel.load(tmp_path / "post.nii").dataobj)
@@ -132,9 +137,7 @@ def test_only_the_largest_component(segkit: Run, tmp_path: Path, model: Path) ->
         (["scan.tif", "--model", "model.onnx", "-o", "a.nii.gz"], "no position"),
     ],
 )
-def test_mistakes_are_one_line(
-    segkit: Run, tmp_path: Path, model: Path, words: list[str], reason: str
-) -> None:
+def test_mistakes_are_one_line(segkit: Run, tmp_path: Path, model: Path, words: list[str], reason: str) -> None:
     slice_file(tmp_path / "scan.tif")
     done = segkit("segment", *words)
     assert (done.returncode, done.stdout) == (2, "")

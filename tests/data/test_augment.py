@@ -8,7 +8,16 @@ from scipy import ndimage
 from segkit.data.augment import Augment
 from segkit.data.config import AugmentConfig
 
-OFF = {"flip": 0.0, "warp": 1.0, "rotate": 0.0, "scale": 0.0, "elastic": 0.0, "gamma": 0.0, "brightness": 0.0, "noise": 0.0}
+OFF = {
+    "flip": 0.0,
+    "warp": 1.0,
+    "rotate": 0.0,
+    "scale": 0.0,
+    "elastic": 0.0,
+    "gamma": 0.0,
+    "brightness": 0.0,
+    "noise": 0.0,
+}
 
 
 def batch(height: int = 64, width: int = 96, count: int = 4) -> tuple[torch.Tensor, torch.Tensor]:
@@ -36,7 +45,10 @@ def test_flip_mirrors_image_and_mask_alike() -> None:
     assert torch.equal(x, (images.permute(0, 3, 1, 2).float() / 255).flip(3))
 
 
-@pytest.mark.parametrize("setting", [{"rotate": 30.0}, {"scale": 0.3}, {"elastic": 4.0}, {"rotate": 20.0, "scale": 0.2, "flip": 0.5}])
+@pytest.mark.parametrize(
+    "setting",
+    [{"rotate": 30.0}, {"scale": 0.3}, {"elastic": 4.0}, {"rotate": 20.0, "scale": 0.2, "flip": 0.5}],
+)
 def test_the_mask_moves_with_the_image(setting: dict[str, float]) -> None:
     images, masks = batch(count=16)
     x, y = Augment(AugmentConfig(**{**OFF, **setting}))(images, masks, seed=3)

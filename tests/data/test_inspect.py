@@ -15,9 +15,7 @@ from segkit.data.layouts import find_cases
 RNG = np.random.default_rng(0)
 
 
-def write_patient(
-    root: Path, patient: str, tumours: list[int], equal: tuple[tuple[int, int], ...] = ()
-) -> None:
+def write_patient(root: Path, patient: str, tumours: list[int], equal: tuple[tuple[int, int], ...] = ()) -> None:
     """Slices of 10 x 8 with so many tumour pixels; `equal` copies channel b into channel a."""
     (root / patient).mkdir(parents=True)
     for k, tumour in enumerate(tumours, start=1):

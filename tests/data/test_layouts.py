@@ -27,9 +27,7 @@ def picture(path: Path, height: int = 20, width: int = 24, bands: int = 3, mode:
     return pixels
 
 
-def mask_file(
-    path: Path, values: tuple[int, ...] = (0, 255), height: int = 20, width: int = 24
-) -> np.ndarray:
+def mask_file(path: Path, values: tuple[int, ...] = (0, 255), height: int = 20, width: int = 24) -> np.ndarray:
     indices = np.zeros((height, width), np.uint8)
     for index in range(1, len(values)):
         indices[index * 3 : index * 3 + 2, 4:9] = index

@@ -11,7 +11,7 @@ import pytest
 from segkit.data.cases import CaseSet
 from segkit.data.layouts import find_cases
 from segkit.data.phantom import write_phantom
-from segkit.data.phantom_anatomy import make_patient, smooth_noise
+from segkit.data.phantom_anatomy import _longest_run, make_patient, smooth_noise
 from segkit.data.read import read_case
 from segkit.errors import ConfigError, FileError
 
@@ -69,6 +69,11 @@ def test_it_is_an_lgg_set_without_problems(demo: CaseSet) -> None:
     assert {(len(case.slices), case.shape) for case in demo.cases} == {(14, (128, 128))}
 
 
+def test_no_two_patients_are_alike(demo: CaseSet) -> None:
+    lesions = {read_case(demo, case)[1].tobytes() for case in demo.cases}
+    assert len(lesions) == len(demo.cases)
+
+
 def test_missing_sequences_are_copies_of_flair(demo: CaseSet) -> None:
     copies = {"post": 0, "pre": 0}
     for case in demo.cases:
@@ -92,6 +97,14 @@ def test_every_patient_has_a_lesion(slices: int) -> None:
     for seed in range(12):
         _, lesion = make_patient(np.random.default_rng(seed), slices, 64, pre=True, post=True)
         assert lesion.sum() >= 20
+
+
+def test_of_a_frayed_shape_the_longest_run_is_kept() -> None:
+    seen = np.zeros((8, 3, 3), np.float32)
+    seen[[0, 2, 3, 4, 7], 1, 1] = 0.9
+    seen[5] = 0.4  # no voxel of it is in the mask
+    assert np.flatnonzero(_longest_run(seen)).tolist() == [2, 3, 4]
+    assert not _longest_run(seen * 0).any()
 
 
 def test_noise_has_about_unit_variance_and_no_seams() -> None:

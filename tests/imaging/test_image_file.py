@@ -42,9 +42,7 @@ def test_pixels_come_as_they_were_saved(tmp_path: Path, suffix: str, pixels: np.
 @pytest.mark.parametrize("dtype", [np.int32, np.float32])
 def test_tiff_of_32_bits(tmp_path: Path, dtype: type) -> None:
     pixels = (RNG.standard_normal((5, 7)) * 1e5).astype(dtype)
-    np.testing.assert_array_equal(
-        read_image(save(tmp_path / "a.tif", Image.fromarray(pixels)))[..., 0], pixels
-    )
+    np.testing.assert_array_equal(read_image(save(tmp_path / "a.tif", Image.fromarray(pixels)))[..., 0], pixels)
 
 
 def test_big_endian_16_bits_become_native(tmp_path: Path) -> None:
@@ -83,9 +81,7 @@ def test_cmyk_becomes_rgb(tmp_path: Path) -> None:
 def test_pages_are_slices(tmp_path: Path, compression: str | None) -> None:
     pages = RNG.integers(0, 256, (4, 5, 7)).astype(np.uint8)
     images = [Image.fromarray(page) for page in pages]
-    path = save(
-        tmp_path / "a.tif", images[0], save_all=True, append_images=images[1:], compression=compression
-    )
+    path = save(tmp_path / "a.tif", images[0], save_all=True, append_images=images[1:], compression=compression)
     np.testing.assert_array_equal(read_image_file(path).pixels[..., 0], pages)
 
 

@@ -15,9 +15,7 @@ from segkit.imaging.write import write_mask
 SHAPE = (3, 4, 5)
 SIZES = (2.0, 0.5, 1.25)  # millimetres along the file's axes
 ORIENTATIONS = [
-    (order, signs)
-    for order in itertools.permutations(range(3))
-    for signs in itertools.product((1, -1), repeat=3)
+    (order, signs) for order in itertools.permutations(range(3)) for signs in itertools.product((1, -1), repeat=3)
 ]
 
 

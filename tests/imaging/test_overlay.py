@@ -12,10 +12,10 @@ CLASSES = ("background", "tumour", "edema")
 
 
 def test_the_outline_and_the_fill_are_where_the_mask_is() -> None:
-    image = np.full((1, 256, 256, 1), 100, np.uint8)
-    mask = np.zeros((1, 256, 256), np.uint8)
+    image = np.full((1, 600, 600, 1), 100, np.uint8)
+    mask = np.zeros((1, 600, 600), np.uint8)
     mask[0, 50:90, 100:180] = 2
-    picture = np.asarray(draw_overlay(image, mask, CLASSES))[:256]
+    picture = np.asarray(draw_overlay(image, mask, CLASSES))[:600]
     assert tuple(picture[50, 120]) == COLOURS[1]
     assert tuple(picture[89, 179]) == COLOURS[1]
     assert tuple(picture[49, 120]) == (100, 100, 100)
@@ -28,8 +28,9 @@ def test_a_slice_of_other_size_is_made_readable() -> None:
         image = np.zeros((slices, side, side, 3), np.uint8)
         return draw_overlay(image, np.zeros((slices, side, side), np.uint8), CLASSES).width
 
-    assert width(1) == 256
-    assert width(100) == 300
+    assert width(1) == 512
+    assert width(100) == 600
+    assert width(100, slices=2) == 604
     assert width(700) == 700
     assert width(5000) == 1024
     assert 1000 < width(2000, slices=9) < 1200

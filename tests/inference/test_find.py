@@ -52,9 +52,7 @@ def test_without_a_name_it_says_what_there_is(runs: Path) -> None:
 
 def test_an_unknown_name_says_how_to_get_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(
-        SegkitError, match=r"nosuch: .*there is none under runs/.*segkit train.*segkit export"
-    ):
+    with pytest.raises(SegkitError, match=r"nosuch: .*there is none under runs/.*segkit train.*segkit export"):
         find_model("nosuch")
 
 

@@ -38,9 +38,7 @@ def masks(*arguments: str, output: str | None = None) -> list[str]:
         (["p1/s_1_mask.tif", "x.tif", "x.tif"], ["x_mask.tif"]),
     ],
 )
-def test_what_is_meant_and_where_its_mask_goes(
-    folder: Path, arguments: list[str], expected: list[str]
-) -> None:
+def test_what_is_meant_and_where_its_mask_goes(folder: Path, arguments: list[str], expected: list[str]) -> None:
     assert masks(*arguments) == expected
 
 
@@ -49,9 +47,7 @@ def test_a_folder_of_patients(folder: Path) -> None:
     assert masks(".")[0] == "x_mask.tif" or Path(masks(".")[0]).name == f"{folder.name}_mask.tif"
     for name in ("x.tif", "x.png"):
         (folder / name).unlink()
-    assert masks(".") == ["mixed_mask.tif", "p1_mask.tif", "p2_mask.tif"] + [
-        f"v/{name}_mask.nii.gz" for name in "abc"
-    ]
+    assert masks(".") == ["mixed_mask.tif", "p1_mask.tif", "p2_mask.tif"] + [f"v/{name}_mask.nii.gz" for name in "abc"]
 
 
 def test_output_is_a_file_or_a_directory(folder: Path) -> None:

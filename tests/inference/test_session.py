@@ -83,6 +83,6 @@ def test_cuda_that_does_not_work_is_an_error(tmp_path: Path, capfd: pytest.Captu
     path = write_threshold_model(tmp_path / "model.onnx")
     if Model.load(path, "auto", slices_hint=10_000).device == "cuda":
         pytest.skip("CUDA works here")
-    with pytest.raises(SegkitError, match="^--device cuda: .*; use --device cpu$"):
+    with pytest.raises(SegkitError, match=r"^--device cuda: .*; use --device cpu$"):
         Model.load(path, "cuda")
     assert capfd.readouterr() == ("", "")

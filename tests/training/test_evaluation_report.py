@@ -70,9 +70,7 @@ class TestJson:
 class TestMarkdown:
     def test_order_of_the_parts(self) -> None:
         text = to_markdown(summary_of(), CONTEXT)
-        places = [
-            text.index(part) for part in ("- model: unet", "| figure |", "| patient |", "## Why one model")
-        ]
+        places = [text.index(part) for part in ("- model: unet", "| figure |", "| patient |", "## Why one model")]
         assert places == sorted(places)
 
     def test_patients_from_the_worst_to_the_undefined(self) -> None:

@@ -14,7 +14,19 @@ import torch
 
 from tests.conftest import Run, clean_environment
 
-SETTINGS = ["--model", "unet", "--width", "4", "--epochs", "3", "--batch", "4", "--checkpoint-seconds", "0", "--no-export"]
+SETTINGS = [
+    "--model",
+    "unet",
+    "--width",
+    "4",
+    "--epochs",
+    "3",
+    "--batch",
+    "4",
+    "--checkpoint-seconds",
+    "0",
+    "--no-export",
+]
 
 
 def command(phantom: Path, *words: str) -> list[str]:
@@ -42,7 +54,9 @@ def assert_same_run(one: Path, other: Path) -> None:
 @pytest.fixture(scope="module")
 def uninterrupted(phantom: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("whole")
-    subprocess.run(command(phantom, "--run", "run"), cwd=folder, env=clean_environment(), check=True, capture_output=True)
+    subprocess.run(
+        command(phantom, "--run", "run"), cwd=folder, env=clean_environment(), check=True, capture_output=True
+    )
     return folder / "run"
 
 
@@ -107,7 +121,9 @@ def test_killed_before_the_first_checkpoint_it_begins_again(phantom: Path, tmp_p
     assert_same_run(tmp_path / "run", uninterrupted)
 
 
-def test_the_same_seed_gives_the_same_weights_and_another_seed_others(segkit: Run, phantom: Path, tmp_path: Path, uninterrupted: Path) -> None:
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(
+    segkit: Run, phantom: Path, tmp_path: Path, uninterrupted: Path
+) -> None:
     again = segkit("train", "--data", phantom, *SETTINGS, "--run", "again", "--workers", "2", "--loader", "files")
     assert again.returncode == 0, again.stderr
     assert_same_run(tmp_path / "again", uninterrupted)

@@ -73,19 +73,20 @@ def test_average_is_the_moving_average_of_weights_and_statistics() -> None:
     assert float(average.net.running_mean) == pytest.approx(expected, rel=1e-5)  # type: ignore[arg-type]
 
 
-def test_accumulated_batches_make_the_step_of_one_large_batch(segkit: Run, phantom: Path, tmp_path: Path) -> None:
-    """FCN without batch norm, no augmentation: then the gradient of a sum is the sum of gradients."""
-    common = ["--model", "fcn-plain", "--width", "4", "--no-augment", "--no-export", "--steps", "1", "--ema", "0"]
-    common += ["--data", phantom, "--precision", "fp32", "--dice", "0", "--clip", "0", "--lr", "0.01", "--warmup", "0"]
-    large = segkit("train", *common, "--batch", "9999", "--run", "large")
-    small = segkit("train", *common, "--batch", "6", "--accumulate", "9999", "--run", "small")
-    assert (large.returncode, small.returncode) == (0, 0), large.stderr + small.stderr
-    loss = [metrics(tmp_path / run)[0]["train_loss"] for run in ("large", "small")]
-    assert loss[0] == pytest.approx(loss[1], rel=0.05)  # dropout differs
-
-
-def two_ranks(phantom: Path, folder: Path, *words: str) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-m", "segkit", "train", "--data", str(phantom), "--gpus", "2", "--device", "cpu", *words]
+def two_ranks(phantom: Path, folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    command = [
+        sys.executable,
+        "-m",
+        "segkit",
+        "train",
+        "--data",
+        str(phantom),
+        "--gpus",
+        "2",
+        "--device",
+        "cpu",
+        *words,
+    ]
     return subprocess.run(command, cwd=folder, env=clean_environment(), capture_output=True, text=True, timeout=300)
 
 
@@ -104,22 +105,11 @@ def test_two_ranks_see_each_slice_once_and_count_each_patient_once(segkit: Run, 
     assert sum(r["images"] for rank in records for r in rank) == 2 * metrics(tmp_path / "one")[0]["images"]
 
 
-def test_the_gradient_of_two_ranks_is_that_of_one(segkit: Run, phantom: Path, tmp_path: Path) -> None:
-    """No batch norm, no dropout's randomness in the loss (lr 0 keeps weights): same first validation loss; and
-    with cross-entropy alone the first step on the same 8 slices gives the same weights up to rounding."""
-    common = ["--model", "fcn-plain", "--width", "4", "--no-augment", "--no-export", "--steps", "1", "--ema", "0", "--dice", "0"]
-    common += ["--precision", "fp32", "--clip", "0", "--warmup", "0", "--lr", "0"]
-    done = two_ranks(phantom, tmp_path, *common, "--batch", "4", "--run", "two")
-    one = segkit("train", "--data", phantom, *common, "--batch", "8", "--run", "one")
-    assert (done.returncode, one.returncode) == (0, 0), done.stderr + one.stderr
-    first, second = metrics(tmp_path / "two")[0], metrics(tmp_path / "one")[0]
-    assert first["val_loss"] == pytest.approx(second["val_loss"], rel=1e-5)
-    assert first["val_dice"] == pytest.approx(second["val_dice"], abs=1e-9)
-
-
-def test_a_loss_that_is_no_number_stops_with_step_files_and_checkpoint(segkit: Run, phantom: Path, tmp_path: Path) -> None:
-    stopped = segkit("train", "--data", phantom, *TINY, "--epochs", "3", "--lr", "10", "--clip", "0", "--ema", "0",
-                     "--precision", "fp16", "--run", "run")  # fmt: skip
+def test_a_loss_that_is_no_number_stops_with_step_files_and_checkpoint(
+    segkit: Run, phantom: Path, tmp_path: Path
+) -> None:
+    diverging = ["--model", "fcn-plain", "--width", "4", "--epochs", "9", "--lr", "10", "--clip", "0"]
+    stopped = segkit("train", "--data", phantom, *diverging, "--no-export", "--run", "run")
     if stopped.returncode == 0:
         pytest.fail("the planted overflow did not happen")
     assert stopped.returncode == 2, stopped.stderr
