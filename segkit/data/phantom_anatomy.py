@@ -74,9 +74,10 @@ def make_patient(
     layers, lesion = _layers(rng, grid, head, gliosis=pre)
     signals = _compose(layers, grid)
     texture = 1 + 0.03 * smooth_noise(rng, grid.shape, (slices, 24, 24))
-    flair = _acquire(rng, signals[1] * texture, grid)
-    pre_image = _acquire(rng, signals[0] * texture, grid) if pre else flair
-    post_image = _acquire(rng, signals[2] * texture, grid) if post else flair
+    gain = rng.uniform(0.65, 1.0)  # one scanner is brighter than another, in all its sequences alike
+    flair = _acquire(rng, signals[1] * texture, grid, gain)
+    pre_image = _acquire(rng, signals[0] * texture, grid, gain) if pre else flair
+    post_image = _acquire(rng, signals[2] * texture, grid, gain) if post else flair
     return np.stack([pre_image, flair, post_image], axis=-1), lesion
 
 
@@ -279,13 +280,12 @@ def _compose(layers: dict[str, Field], grid: Grid) -> list[Field]:
     return signals
 
 
-def _acquire(rng: Generator, signal: Field, grid: Grid) -> npt.NDArray[np.uint8]:
+def _acquire(rng: Generator, signal: Field, grid: Grid, gain: float) -> npt.NDArray[np.uint8]:
     """Bias field, gain and Rician noise (the magnitude of a complex signal with Gaussian noise)."""
     bias = 1 + np.float32(0.09) * smooth_noise(rng, grid.shape, (1, 2, 2))
-    gain = rng.uniform(0.75, 1.05)
     sigma = np.float32(rng.uniform(0.015, 0.03))
     real = signal * bias + sigma * rng.standard_normal(grid.shape, dtype=np.float32)
     imaginary = sigma * rng.standard_normal(grid.shape, dtype=np.float32)
-    magnitude = np.sqrt(real**2 + imaginary**2) * np.float32(230 * gain)
+    magnitude = np.sqrt(real**2 + imaginary**2) * np.float32(240 * gain * rng.uniform(0.9, 1.05))
     stored: npt.NDArray[np.uint8] = np.clip(np.rint(magnitude), 0, 255).astype(np.uint8)
     return stored

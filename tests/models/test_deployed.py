@@ -19,16 +19,16 @@ class Recorder(nn.Module):
 
 
 def test_normalises_and_pads_with_black() -> None:
-    image = np.random.default_rng(0).integers(0, 256, (2, 33, 64, 2), dtype=np.uint8)
+    image = np.random.default_rng(0).integers(0, 256, (2, 33, 47, 2), dtype=np.uint8)
     net = Recorder()
     deployed = DeployedNet(net, MEAN, STD)
     logits = deployed.logits(torch.from_numpy(image))
     black = np.zeros((2, 64, 64, 2))
-    black[:, :33] = image / 255.0
+    black[:, :33, :47] = image / 255.0
     expected = ((black - MEAN) / STD).transpose(0, 3, 1, 2)
     assert net.seen.shape == (2, 2, 64, 64)
     np.testing.assert_allclose(net.seen.numpy(), expected, rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(logits.numpy(), expected[:, :, :33], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(logits.numpy(), expected[:, :, :33, :47], rtol=1e-5, atol=1e-6)
 
 
 def test_mask_is_the_most_probable_class() -> None:
