@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +14,7 @@ from segkit.errors import ConfigError, FileError
 from segkit.imaging.fit import Placement, fit_image, place, unfit_mask, unfit_probability
 from segkit.imaging.scan import Scan
 from segkit.imaging.window import scan_to_uint8
-from segkit.inference.session import Model
+from segkit.model_metadata import ModelMetadata
 
 MAX_CANVAS = {"cpu": 2**21, "cuda": 2**24}  # pixels of one slice: a U-Net of width 32 takes 0.8 kB for each
 _BATCH_PIXELS = {"cpu": 2**18, "cuda": 2**21}  # of a batch of unstated size: 4 and 32 slices of 256 x 256
@@ -29,6 +31,31 @@ class Segmentation:
 
     mask: NDArray[np.uint8]
     image: NDArray[np.uint8]
+
+
+class Model(Protocol):
+    """What the segmenter asks of a model: an ONNX session (`inference.session`) or a trained net has it."""
+
+    @property
+    def metadata(self) -> ModelMetadata: ...
+
+    @property
+    def path(self) -> Path:
+        """The file it came from."""
+        ...
+
+    @property
+    def device(self) -> str:
+        """Either "cpu" or "cuda"."""
+        ...
+
+    def masks(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Class indices `[N, H, W]` of images `[N, H, W, C]`."""
+        ...
+
+    def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Probabilities `[N, K, H, W]` of images `[N, H, W, C]`."""
+        ...
 
 
 class Segmenter:

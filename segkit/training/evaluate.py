@@ -21,9 +21,9 @@ from segkit.models.deployed import DeployedNet
 class TorchModel:
     """A trained net behind the interface of an ONNX model, so that both are evaluated by the same code."""
 
-    def __init__(self, deployed: DeployedNet, metadata: ModelMetadata, device: torch.device) -> None:
+    def __init__(self, deployed: DeployedNet, metadata: ModelMetadata, path: Path, device: torch.device) -> None:
         self.deployed = deployed.to(device).eval()
-        self.metadata, self.device = metadata, device.type
+        self.metadata, self.path, self.device = metadata, path, device.type
         self._where = device
 
     @torch.inference_mode()

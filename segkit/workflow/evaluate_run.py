@@ -49,7 +49,7 @@ def open_subject(path: Path, device: str, batch: int) -> Subject:
         return Subject(Segmenter(model, batch), model.metadata, path, data, known, path.parent)
     run = open_run(path)
     deployed, description = load_deployed(run.best)
-    model_like = TorchModel(deployed, description.metadata, choose_device(device))
+    model_like = TorchModel(deployed, description.metadata, run.best, choose_device(device))
     config_data = TrainConfig.load(run.config).data.data
     segmenter = Segmenter(model_like, batch)
     return Subject(segmenter, description.metadata, run.best, config_data, run.split, run.path)
