@@ -15,7 +15,7 @@ class FCN8s(nn.Module):
 
     `batch_norm=False` is the paper's net, which was made from a trained VGG16. From scratch both learn; with
     batch norm behind each convolution the loss falls sooner (blobs in noise, width 16, mean of the first 25
-    steps: 0.40 against 1.01), so that is the default. The score layers start random, not at zero as in the
+    steps: 0.41 against 1.19), so that is the default. The score layers start random, not at zero as in the
     paper (section 4.3): from scratch that takes half the steps. The paper pads the image by 100 pixels and
     crops; here fc6 is padded by 3, so nothing is to be cropped.
     """

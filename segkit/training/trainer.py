@@ -67,7 +67,8 @@ class Trainer:
         self.watch = LossWatch(world.device)
         self.flags = Flags(world)
         self.signals = StopSignals()
-        self.progress = Progress(self.epochs, self.epochs * len(self.rows), world.is_main)
+        images = round(len(self.rows) * self.total_steps / self.steps_an_epoch)
+        self.progress = Progress(self.epochs, images, world.is_main)
         self.last_loss: StepLoss | None = None
         self.bad_loss: StepLoss | None = None
         self.saved = time.monotonic()
