@@ -17,7 +17,9 @@ def train(
     run: Annotated[
         Optional[Path],  # noqa: UP045 - typer reads it
         typer.Option(
+            # torchrun takes --run for an abbreviation of its own --run-path, hence the second name.
             "--run",
+            "--run-dir",
             help="Run directory (with several nets: their parent). Default: runs/<model>-<date-time>.",
         ),
     ] = None,
@@ -38,7 +40,12 @@ def train(
     Several GPUs: --gpus N, torchrun -m segkit train, or one SLURM task a GPU.
     """
     settings = TrainConfig.load(config, flags)
-    from segkit.training.distributed import join_world, launched_by_others, leave_world
+    from segkit.training.distributed import (
+        join_world,
+        launched_by_others,
+        leave_world,
+        one_line_if_a_rank_is_lost,
+    )
     from segkit.training.launch import launch
 
     if settings.system.gpus > 1 and not launched_by_others():
@@ -48,6 +55,7 @@ def train(
 
     world = join_world(settings.system.device)
     try:
-        train_runs(settings, world, run=run, resume=resume, flags=flags)
+        with one_line_if_a_rank_is_lost(world):
+            train_runs(settings, world, run=run, resume=resume, flags=flags)
     finally:
         leave_world()

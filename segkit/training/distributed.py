@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -133,6 +135,18 @@ def leave_world() -> None:
     """Leave the process group, if any."""
     if dist.is_initialized():
         dist.destroy_process_group()
+
+
+@contextlib.contextmanager
+def one_line_if_a_rank_is_lost(world: World) -> Iterator[None]:
+    """Turn the backend's account of a lost peer into one line: the rank that failed has told why."""
+    try:
+        yield
+    except RuntimeError as error:
+        lost = ("Connection closed by peer", "Connection reset by peer", "Broken pipe")
+        if world.size > 1 and (isinstance(error, dist.DistBackendError) or any(text in str(error) for text in lost)):
+            raise SegkitError(f"rank {world.rank} lost contact with another rank; its message tells why") from error
+        raise
 
 
 def choose_device(device: str, local_rank: int = 0, local_size: int = 1) -> torch.device:

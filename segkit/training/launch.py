@@ -19,7 +19,7 @@ def launch(ranks: int, arguments: list[str]) -> None:
 
     Raises:
         Interrupted: the ranks were asked to stop, and saved.
-        SegkitError: a rank failed; it has said why.
+        SystemExit: the ranks refused their input, and said why. SegkitError: a rank failed otherwise.
     """
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -51,6 +51,8 @@ def launch(ranks: int, arguments: list[str]) -> None:
 def _raise_for(codes: set[int], error: Exception) -> None:
     if Interrupted.exit_code in codes:
         raise Interrupted("stopped; the state is saved, go on with --resume") from error
+    if codes == {SegkitError.exit_code}:
+        raise SystemExit(SegkitError.exit_code) from error  # a user's mistake; the rank has told it in one line
     shown = ", ".join(str(code) for code in sorted(codes))
     raise SegkitError(f"a rank failed (exit code {shown}); its message is above") from error
 
