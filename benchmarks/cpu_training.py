@@ -22,13 +22,16 @@ from segkit.training.config import TrainConfig
 from segkit.training.distributed import World
 from segkit.training.learner import Learner
 
+CPU = torch.device("cpu")
 
-def learner(model: str, width: int, size: int, **settings: object) -> Learner:
+
+def learner(model: str, width: int, size: int, device: torch.device = CPU, **settings: object) -> Learner:
+    """A learner as `segkit train` makes it, for three channels and two classes."""
     metadata = ModelMetadata(
         model, width, ("background", "tumor"), ("pre", "FLAIR", "post"), (size, size), "scale", (0, 255)
     )
     config = TrainConfig().replace(model=model, width=width, **settings)
-    world = World(0, 1, 0, 1, torch.device("cpu"))
+    world = World(0, 1, 0, 1, device)
     return Learner(config, world, NetDescription(metadata, (0.1, 0.1, 0.1), (0.2, 0.2, 0.2)), total_steps=1000)
 
 

@@ -13,6 +13,7 @@ from segkit.cli import plain
 from segkit.errors import SegkitError
 
 VERBS = ("train", "evaluate", "export", "segment", "data", "models")
+TRAINING_PACKAGES = ("torch", "onnx", "onnxscript", "scipy", "pynvml", "matplotlib")  # the extra "train"
 
 
 def build_app(verbs: tuple[str, ...] = VERBS) -> typer.Typer:
@@ -61,6 +62,11 @@ def main() -> None:
         if os.environ.get("LOCAL_RANK", "0") == "0":
             print(f"segkit: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except ModuleNotFoundError as error:
+        if error.name not in TRAINING_PACKAGES:
+            raise
+        print(f"segkit: {verb} needs the package {error.name}; pip install 'segkit[train]'", file=sys.stderr)
+        sys.exit(SegkitError.exit_code)
     except BrokenPipeError:
         # The reader (head, less) has gone: nothing is left to say, nor anyone to say it to.
         sys.stderr.close()
