@@ -11,6 +11,7 @@ from datetime import timedelta
 
 import torch
 import torch.distributed as dist
+from torch import nn
 
 from segkit.errors import SegkitError
 from segkit.resources import granted_cpus
@@ -54,6 +55,12 @@ class World:
         data = data if self.rank == source else torch.empty(int(length), dtype=torch.uint8)
         dist.broadcast(data, source, group=self.control)
         return bytes(data.tolist()).rstrip(b"\0").decode()
+
+    def share_buffers(self, net: nn.Module) -> None:
+        """Give every rank the buffers of rank 0: each rank's batch-norm statistics come from its own batches."""
+        if self.control is not None:
+            for buffer in net.buffers():
+                dist.broadcast(buffer, 0)
 
 
 class Flags:

@@ -25,7 +25,10 @@ from segkit.training.progress import Progress, duration
 from segkit.training.signals import StopSignals
 from segkit.training.validate import Validation, validate
 
-STOP = 1  # flag: a signal asked for a stop; a flag above it is 2 + the rank whose loss is no number
+# What ranks tell each other between steps; the highest flag wins.
+SAVE = 1  # a checkpoint is due
+STOP = 2  # a signal asked for a stop
+BAD_LOSS = 3  # 3 + the rank whose loss is no number
 
 
 @dataclass
@@ -35,8 +38,8 @@ class State:
     epoch: int = 0
     batch: int = 0  # batches of the epoch that are done
     step: int = 0  # optimiser steps
-    images: int = 0  # on this rank, in this epoch
-    loss_sum: float = 0.0  # of this rank's images in this epoch
+    images: int = 0  # of this epoch: on this rank, in a checkpoint on all
+    loss_sum: float = 0.0  # over these images
     seconds: float = 0.0  # of this epoch's training, over all sessions
     best_dice: float = -1.0
     best_epoch: int = -1
@@ -150,18 +153,20 @@ class Trainer:
             dice=self.last_loss.dice if self.last_loss else None,
         )
         flag = self.flags.agree(self._my_flag())
-        if flag > STOP:
-            self._stop_for_bad_loss(flag - 2)
+        if flag >= BAD_LOSS:
+            self._stop_for_bad_loss(flag - BAD_LOSS)
+        if flag:
+            self._save_last()
         if flag == STOP:
-            self._save_last()
             self._stop_for_signal()
-        if time.monotonic() - self.saved >= self.config.system.checkpoint_seconds:
-            self._save_last()
 
     def _my_flag(self) -> int:
         if self.bad_loss is not None:
-            return 2 + self.world.rank
-        return STOP if self.signals.name else 0
+            return BAD_LOSS + self.world.rank
+        if self.signals.name:
+            return STOP
+        due = time.monotonic() - self.saved >= self.config.system.checkpoint_seconds
+        return SAVE if due and self.world.is_main else 0
 
     def _take_losses(self, *, everything: bool) -> None:
         """Add up the losses that have arrived; note the first that is no number."""
@@ -192,8 +197,8 @@ class Trainer:
     def _end_epoch(self) -> None:
         self._take_losses(everything=True)
         flag = self.flags.agree_now(self._my_flag())
-        if flag > STOP:
-            self._stop_for_bad_loss(flag - 2)
+        if flag >= BAD_LOSS:
+            self._stop_for_bad_loss(flag - BAD_LOSS)
         validation = validate(self.learner, self.data, self.loader)
         line = self._epoch_line(validation)
         improved = validation.dice > self.state.best_dice
@@ -209,9 +214,14 @@ class Trainer:
         if self.flags.agree_now(self._my_flag()) == STOP:
             self._stop_for_signal()
 
-    def _epoch_line(self, validation: Validation) -> dict[str, Any]:
+    def _sums(self) -> tuple[float, int]:
+        """Sum of losses and number of images of this epoch so far, over all ranks."""
         mine = torch.tensor([self.state.loss_sum, float(self.state.images)], dtype=torch.float64)
         loss_sum, images = self.world.sum(mine).tolist()
+        return loss_sum, int(images)
+
+    def _epoch_line(self, validation: Validation) -> dict[str, Any]:
+        loss_sum, images = self._sums()
         return {
             "epoch": self.state.epoch,
             "step": self.state.step,
@@ -220,7 +230,7 @@ class Trainer:
             "val_loss": validation.loss,
             "val_dice": validation.dice,
             "val_patient_dice": validation.patient_dice,
-            "images": int(images),
+            "images": images,
             "images_per_s": images / max(self.state.seconds, 1e-9),
             "seconds": self.state.seconds,
         }
@@ -228,12 +238,17 @@ class Trainer:
     # --- checkpoints -----------------------------------------------------------------------------
 
     def _save_last(self) -> None:
-        """Save the state, unless the weights are ruined: then the last good one stays, and the run will stop."""
+        """Save the state; every rank calls it at the same step.
+
+        Ruined weights are not saved: then the last good ones stay, and the run will stop.
+        """
         self._take_losses(everything=True)
         self.clock.flush()
         self.saved = time.monotonic()
+        loss_sum, images = self._sums()
         if self.world.is_main and self.bad_loss is None and self.learner.is_finite():
-            values = {"state": asdict(self.state), "world": self.world.size, **self.learner.state_dict()}
+            state = replace(self.state, loss_sum=loss_sum, images=images)
+            values = {"state": asdict(state), "world": self.world.size, **self.learner.state_dict()}
             save_checkpoint(self.run.last, {"description": self.description.to_plain(), **values})
 
     def _save_best(self, line: dict[str, Any]) -> None:
@@ -262,6 +277,8 @@ class Trainer:
         self.state = State(**values["state"])
         if self.world.is_main:
             self.run.keep_epochs_before(self.state.epoch)
+        else:
+            self.state.loss_sum, self.state.images = 0.0, 0  # the saved sums are of all ranks
 
 
 def _epoch_text(line: dict[str, Any], epochs: int, improved: bool) -> str:

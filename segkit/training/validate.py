@@ -36,6 +36,7 @@ def validate(learner: Learner, data: TrainingData, loader: BatchLoader) -> Valid
     rows = shard(every, world.rank, world.size)
     size = learner.config.data.batch
     batches = [rows[i : i + size] for i in range(0, len(rows), size)]
+    world.share_buffers(net)  # all ranks validate the net that rank 0 will save
     net.eval()
     for chosen, records in zip(batches, loader.iterate(batches), strict=True):
         images, masks = data.store.shape.split(records.to(world.device, non_blocking=True))

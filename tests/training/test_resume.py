@@ -150,3 +150,38 @@ def test_a_damaged_checkpoint_is_named(segkit: Run, phantom: Path, tmp_path: Pat
     assert refused.returncode == 2
     assert "last.pt" in refused.stderr
     assert "Traceback" not in refused.stderr
+
+
+@pytest.mark.slow
+def test_two_ranks_pass_a_signal_on_save_and_resume_alike(phantom: Path, tmp_path: Path) -> None:
+    """The signal goes to the launcher alone, as a batch system sends it."""
+    ranks = ["--gpus", "2", "--device", "cpu"]
+    whole = command(phantom, *ranks, "--run", "whole")
+    subprocess.run(whole, cwd=tmp_path, env=clean_environment(), check=True, capture_output=True)
+    process = subprocess.Popen(
+        command(phantom, *ranks, "--run", "run"),
+        cwd=tmp_path,
+        env=clean_environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while process.poll() is None and saved_step(tmp_path / "run") < 3:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGUSR1)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 75, errors
+    assert "--resume" in errors
+    assert "Traceback" not in errors
+    refused = subprocess.run(
+        command(phantom, "--run", "run", "--resume"),
+        cwd=tmp_path,
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+    )
+    assert refused.returncode == 2
+    assert "2 ranks" in refused.stderr
+    again = command(phantom, *ranks, "--run", "run", "--resume")
+    subprocess.run(again, cwd=tmp_path, env=clean_environment(), check=True, capture_output=True)
+    assert_same_run(tmp_path / "whole", tmp_path / "run")
