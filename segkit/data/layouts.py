@@ -20,6 +20,15 @@ _DEPTH = 2  # archives often wrap the dataset: lgg-mri-segmentation/kaggle_3m
 _MOST_FOLDERS = 200  # a home directory is not searched to its end
 
 
+class SeveralDatasetsError(FileError):
+    """A directory with more than one dataset in it."""
+
+    def __init__(self, root: Path, found: list[Path]) -> None:
+        self.found = found
+        names = ", ".join(str(path.relative_to(root)) for path in found[:5])
+        super().__init__(root, f"holds several datasets ({names})", "name one of them")
+
+
 def find_cases(root: Path) -> CaseSet:
     """Read the dataset in `root` or up to two folders below it, whichever layout it has.
 
@@ -37,8 +46,7 @@ def find_cases(root: Path) -> CaseSet:
     for _ in range(_DEPTH + 1):
         found = [case_set for folder in level if (case_set := _find_here(folder)) is not None]
         if len(found) > 1:
-            names = ", ".join(str(case_set.root.relative_to(root)) for case_set in found[:5])
-            raise FileError(root, f"holds several datasets ({names})", "name one of them")
+            raise SeveralDatasetsError(root, [case_set.root for case_set in found])
         if found:
             return _checked(found[0])
         level = [child for folder in level for child in _folders_in(folder)][:_MOST_FOLDERS]

@@ -12,7 +12,7 @@ import torch
 
 from segkit.data.cases import CaseSet
 from segkit.data.config import DataConfig
-from segkit.data.layouts import find_cases
+from segkit.data.layouts import SeveralDatasetsError, find_cases
 from segkit.data.phantom import write_phantom
 from segkit.data.read import without
 from segkit.data.split import Split, make_split
@@ -47,28 +47,37 @@ class TrainingData:
         return [f"{refs[i].images[0]}" + (f" [{refs[i].index}]" if refs[i].index else "") for i in rows]
 
 
-def locate(data: str, *, say: bool = True) -> Path:
+def locate(data: str) -> Path:
     """The dataset folder: as given, else SEGKIT_DATA, else one found in the working directory, else a phantom.
 
     Raises:
-        FileError: a folder was named, but is absent.
+        FileError: a folder was named, but is absent; or there are several datasets here.
     """
     named = data or os.environ.get("SEGKIT_DATA", "")
     if named:
         if not Path(named).is_dir():
             raise FileError(named, "is not a folder", "give the dataset's folder with --data or SEGKIT_DATA")
         return Path(named)
-    if not (PHANTOM.is_dir() and any(PHANTOM.iterdir())):
-        try:
-            return find_cases(Path.cwd()).root
-        except SegkitError:
-            write_phantom(PHANTOM)
-    if say:
-        print(
-            f"segkit: no --data, no SEGKIT_DATA, no dataset here: using a synthetic phantom ({PHANTOM}/)",
-            file=sys.stderr,
-        )
-    return PHANTOM
+    found = _found_here()
+    if found is None:
+        write_phantom(PHANTOM)
+    if found is None or found == PHANTOM.absolute():
+        where = f"using a synthetic phantom ({PHANTOM}/)"
+        print(f"segkit: no --data, no SEGKIT_DATA, no dataset here: {where}", file=sys.stderr)
+    return found or PHANTOM
+
+
+def _found_here() -> Path | None:
+    """The one dataset in the working directory; a phantom of an earlier run gives way to any other."""
+    try:
+        return find_cases(Path.cwd()).root
+    except SeveralDatasetsError as error:
+        others = [path for path in error.found if path != PHANTOM.absolute()]
+        if len(others) == 1:
+            return others[0]
+        raise
+    except SegkitError:
+        return None
 
 
 def open_dataset(config: DataConfig, *, runs: Path, device: torch.device, seed: int, say: bool = True) -> TrainingData:

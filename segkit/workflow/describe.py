@@ -23,7 +23,7 @@ def resolve(config: TrainConfig, world: World) -> TrainConfig:
         workers = max(1, granted_cpus() // world.local_size) if config.data.loader == "files" else 0
     width = config.model.width or (WIDTH_ON_GPU if world.device.type == "cuda" else WIDTH_ON_CPU)
     return config.replace(
-        data=world.broadcast_text(str(locate(config.data.data, say=True).resolve()) if world.is_main else ""),
+        data=world.broadcast_text(str(locate(config.data.data).resolve()) if world.is_main else ""),
         workers=workers if config.data.loader != "resident" else 0,
         width=64 if config.model.encoder and not config.model.width else width,
         device=world.device.type,
