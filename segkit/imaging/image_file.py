@@ -84,7 +84,8 @@ def _read_pages(path: Path, *, indices: bool) -> tuple[NDArray[np.generic], str]
             with _open(file, kind) as image:
                 return _pages(path, image, indices), kind
         except _BROKEN as error:
-            raise FileError(path, f"is a damaged or unusual {kind.upper()} file ({_first_line(error)})") from error
+            what = f"is a damaged or unusual {kind.upper()} file ({_first_line(error)})"
+            raise FileError(path, what, "save it again as a plain TIFF or PNG") from error
 
 
 def _open(file: BinaryIO, kind: str) -> Image:
