@@ -181,7 +181,8 @@ class Trainer:
         self.world.barrier()
         where = f"epoch {self.state.epoch + 1}, step {self.state.step}"
         asked = f" by {self.signals.name}" if self.signals.name else ""
-        raise Interrupted(f"stopped{asked} at {where}; go on with: segkit train --resume --run {self.run.path}")
+        same = f"segkit train --resume --run {self.run.path}"
+        raise Interrupted(f"stopped{asked} at {where}; go on with the same command and --resume, or with: {same}")
 
     def _stop_for_bad_loss(self, rank: int) -> None:
         text = ""

@@ -37,6 +37,8 @@ def train_runs(
     Raises:
         Interrupted: asked to stop, and saved. SegkitError: as the parts say.
     """
+    if resume and run is not None:
+        config = _settings_there(config, run, flags)
     names = CORE if config.model.model == "all" else (config.model.model,)
     runs = []
     for name in names:
@@ -46,6 +48,17 @@ def train_runs(
     if world.is_main and len(runs) > 1:
         print(comparison(runs))
     return runs
+
+
+def _settings_there(config: TrainConfig, run: Path, flags: dict[str, Any]) -> TrainConfig:
+    """The settings of what is to be gone on with: of the run in `run`, or of one of the nets below it.
+
+    So `--resume --run DIR` is enough, also for the nets of a series that had not begun.
+    """
+    if (run / "config.toml").exists():
+        return TrainConfig.load(run / "config.toml", flags)
+    begun = [run / name / "config.toml" for name in CORE if (run / name / "config.toml").exists()]
+    return TrainConfig.load(begun[0], {"model": config.model.model, **flags}) if begun else config
 
 
 def _run_folder(name: str, run: Path | None, *, several: bool, resume: bool, world: World) -> Path:

@@ -138,6 +138,21 @@ def test_with_no_flags_but_a_short_run_all_three_nets_are_made(segkit: Run, tmp_
     assert len(list((tmp_path / "runs").glob("unet-*"))) == 2  # a second run beside the first
 
 
+def test_a_series_that_was_stopped_goes_on_with_the_nets_that_had_not_begun(
+    segkit: Run, phantom: Path, tmp_path: Path
+) -> None:
+    settings = ["--width", "2", "--steps", "2", "--batch", "4"]
+    first = segkit("train", "--data", phantom, *settings, "--model", "unet", "--run", "series/unet")
+    assert first.returncode == 0, first.stderr
+    done = segkit("train", "--resume", "--run", "series")
+    assert done.returncode == 0, done.stderr
+    assert "finished already" in done.stdout
+    for name in ("fcn", "segnet"):
+        config = TrainConfig.load(tmp_path / "series" / name / "config.toml")
+        assert (config.model.model, config.model.width, Path(config.data.data)) == (name, 2, phantom)
+        assert (tmp_path / "series" / name / "model.onnx").exists()
+
+
 def write_decathlon(root: Path) -> None:
     """Six volumes of unequal size, three classes, 16 bits, an oblique affine."""
     rng = np.random.default_rng(0)
