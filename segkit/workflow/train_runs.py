@@ -157,7 +157,7 @@ def _figure_text(figure: Figure) -> str:
 
 def comparison(runs: list[RunDirectory]) -> str:
     """A table of the test figures of several finished runs."""
-    titles = ("pooled mIoU", "pooled Dice", "patient Dice", "median", "images/s")
+    titles = ("pooled mIoU", "pooled Dice", "patient Dice", "their median", "images/s")
     rows = [f"\n{'net':8}" + "".join(f" {title:>13}" for title in titles) + "  run"]
     for run in runs:
         figures = read_json(run.evaluation)["figures"] if run.evaluation.exists() else {}
