@@ -27,8 +27,8 @@ VARIANTS = {
     "no clipping": ["--clip", "0"],
     "no warm-up": ["--warmup", "0"],
     "half from tumour": ["--balance", "0.5"],
-    "lr / 3": ["--lr", "0.00033"],
-    "lr x 3": ["--lr", "0.003"],
+    "half the learning rate": ["--lr", "0.001"],
+    "twice the learning rate": ["--lr", "0.004"],
 }
 
 
@@ -62,12 +62,12 @@ def main() -> None:
     print(
         f"{options.dataset or 'phantom'}, U-Net width {options.width}, {options.epochs} epochs, {options.seeds} seeds"
     )
-    print(f"{'variant':20} {'val Dice':>8}  {'range':15} {'images/s':>8}")
+    print(f"{'variant':24} {'val Dice':>8}  {'range':15} {'images/s':>8}")
     for variant, values in results.items():
         dice = [value for value, _ in values]
         rate = statistics.median(rate for _, rate in values)
         span = f"{min(dice):.3f} to {max(dice):.3f}"
-        print(f"{variant:20} {statistics.median(dice):8.3f}  {span:15} {rate:8.1f}")
+        print(f"{variant:24} {statistics.median(dice):8.3f}  {span:15} {rate:8.1f}")
 
 
 if __name__ == "__main__":

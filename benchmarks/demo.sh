@@ -13,7 +13,7 @@ run() {
 
 run segkit data phantom phantom
 run segkit data inspect phantom
-run segkit train --data phantom --run runs --epochs 5 --batch 8 --lr 0.002
+run segkit train --data phantom --run runs --epochs 5 --batch 8
 
 # A slice of a patient that no net has seen: the one with most tumour.
 slice=$(python - <<'PYTHON'

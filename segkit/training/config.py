@@ -30,7 +30,7 @@ class OptimConfig(Checked):
 
     epochs: int = option(50, "Passes over the training slices.", low=1, high=100000)
     steps: int = option(0, "Stop after this many optimiser steps; 0: after the epochs.", low=0)
-    lr: float = option(1e-3, "Peak learning rate (AdamW).", low=0, high=10)
+    lr: float = option(2e-3, "Peak learning rate (AdamW).", low=0, high=10)
     weight_decay: float = option(1e-2, "Decoupled weight decay.", low=0, high=1)
     warmup: float = option(0.05, "Share of the run with a rising learning rate; then a cosine.", low=0, high=1)
     accumulate: int = option(1, "Batches whose gradients make one step.", low=1, high=4096)

@@ -15,7 +15,7 @@ from tests.conftest import Run
 def test_a_trained_net_passes_and_an_untrained_one_does_not(segkit: Run, tmp_path: Path) -> None:
     """On the default phantom; that a threshold stays below 0.5 is in tests/data/test_phantom.py."""
     write_phantom(tmp_path / "phantom")
-    settings = ["--data", "phantom", "--model", "unet", "--width", "16", "--batch", "8", "--lr", "0.002"]
+    settings = ["--data", "phantom", "--model", "unet", "--width", "16", "--batch", "8"]
     dice = {}
     for name, length in (("trained", ["--epochs", "5"]), ("two-steps", ["--steps", "2"])):
         done = segkit("train", *settings, *length, "--run", name)
