@@ -45,7 +45,7 @@ def _parameter(kind: type[Checked], field: dataclasses.Field[Any]) -> inspect.Pa
     shown = field.default if field.default != "" else "none"
     info = typer.Option(
         declaration,
-        help=f"{field.metadata['help']} \\[default: {shown}]",
+        help=f"{field.metadata['help']} (default: {shown})",
         show_default=False,
         rich_help_panel=(kind.__doc__ or "").split("\n")[0].rstrip("."),
     )

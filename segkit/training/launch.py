@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Any
 
 from segkit.errors import Interrupted, SegkitError
 from segkit.resources import granted_cpus
 
-SIGNALS = "SIGTERM,SIGINT,SIGHUP,SIGUSR1"
-GRACE_SECONDS = 120  # for the ranks to write a checkpoint after a signal
+# Options that only newer versions of torch's launcher have: pass SLURM's warning on, too, and give the ranks two
+# minutes instead of half a one to write their checkpoint. An older torch goes without.
+NEWER_OPTIONS: dict[str, Any] = {"signals_to_handle": "SIGTERM,SIGINT,SIGHUP,SIGUSR1", "shutdown_timeout": 120}
 
 
 def launch(ranks: int, arguments: list[str]) -> None:
@@ -35,8 +37,7 @@ def launch(ranks: int, arguments: list[str]) -> None:
         local_addr="localhost",
         max_restarts=0,
         logs_specs=DefaultLogsSpecs(),
-        signals_to_handle=SIGNALS,
-        shutdown_timeout=GRACE_SECONDS,
+        **{key: value for key, value in NEWER_OPTIONS.items() if key in LaunchConfig.__dataclass_fields__},
     )
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, granted_cpus() // ranks)))
     _quiet_the_launcher()

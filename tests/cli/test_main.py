@@ -35,7 +35,7 @@ def test_the_help_of_every_verb_comes_without_torch(verb: str, tmp_path: Path) -
 def test_every_default_of_the_training_flags_is_shown(segkit: Run) -> None:
     shown = " ".join(segkit("train", "--help", COLUMNS="200").stdout.split())
     assert "--lr" in shown
-    assert "[default: 0.002]" in shown
+    assert "(default: 0.002)" in shown
     assert "--no-channels-last" in shown
 
 
