@@ -31,7 +31,7 @@ def learner(model: str, width: int, size: int, device: torch.device = CPU, **set
         model, width, ("background", "tumor"), ("pre", "FLAIR", "post"), (size, size), "scale", (0, 255)
     )
     config = TrainConfig().replace(model=model, width=width, **settings)
-    world = World(0, 1, 0, 1, device)
+    world = World(0, 1, 1, device)
     return Learner(config, world, NetDescription(metadata, (0.1, 0.1, 0.1), (0.2, 0.2, 0.2)), total_steps=1000)
 
 

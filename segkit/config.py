@@ -25,10 +25,9 @@ def option(
     low: float | None = None,
     high: float | None = None,
     choices: Sequence[str] = (),
-    flag: bool = True,
 ) -> Any:
-    """A configuration field. `low` and `high` are inclusive; `flag=False` keeps it off the command line."""
-    metadata = {"help": help, "low": low, "high": high, "choices": tuple(choices), "flag": flag}
+    """A configuration field. `low` and `high` are inclusive."""
+    metadata = {"help": help, "low": low, "high": high, "choices": tuple(choices)}
     return dataclasses.field(default=default, metadata=metadata)
 
 

@@ -19,7 +19,7 @@ def with_flags(*components: type[Checked]) -> Callable[[Callable[..., Any]], Cal
     """
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
-        fields = [(kind, field) for kind in components for field in dataclasses.fields(kind) if field.metadata["flag"]]
+        fields = [(kind, field) for kind in components for field in dataclasses.fields(kind)]
         names = {field.name for _, field in fields}
 
         def verb(**values: Any) -> Any:

@@ -113,7 +113,7 @@ class UnreadableSlices(FileError):  # noqa: N818 - reads as what it lists
 
     def __init__(self, problems: list[Problem]) -> None:
         self.problems = problems
-        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        more = f" (and {len(problems) - 1} more: segkit data inspect)" if len(problems) > 1 else ""
         super().__init__(problems[0].path, problems[0].reason + more, "mend the file, or leave it out with --skip-bad")
 
 

@@ -17,7 +17,7 @@ from segkit.data.phantom import write_phantom
 from segkit.data.read import without
 from segkit.data.split import Split, make_split
 from segkit.data.stores import Store, open_store
-from segkit.data.survey import Frame, Survey, UnreadableSlices, choose_frame
+from segkit.data.survey import Frame, Survey, UnreadableSlices, all_refs, choose_frame
 from segkit.errors import FileError, SegkitError
 from segkit.resources import cache_folder
 
@@ -43,7 +43,7 @@ class TrainingData:
 
     def name_rows(self, rows: np.ndarray) -> list[str]:
         """The image files (with the slice's number in a volume) of some rows, for messages."""
-        refs = [ref for case in self.case_set.cases for ref in case.slices]
+        refs = all_refs(self.case_set)
         return [f"{refs[i].images[0]}" + (f" [{refs[i].index}]" if refs[i].index else "") for i in rows]
 
 
@@ -89,9 +89,7 @@ def open_dataset(config: DataConfig, *, runs: Path, device: torch.device, seed: 
     """
     case_set = find_cases(Path(config.data))
     if case_set.problems and not config.skip_bad:
-        first, count = case_set.problems[0], len(case_set.problems)
-        more = f" (and {count - 1} more: segkit data inspect)" if count > 1 else ""
-        raise FileError(first.path, first.reason + more, "mend the file, or leave it out with --skip-bad")
+        raise UnreadableSlices(list(case_set.problems))
     frame = choose_frame(case_set, config.size, config.fit)
     cache = cache_folder(runs)
     try:

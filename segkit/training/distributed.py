@@ -23,7 +23,6 @@ class World:
 
     rank: int
     size: int
-    local_rank: int
     local_size: int
     device: torch.device
     control: dist.ProcessGroup | None = None  # a gloo group for flags and counts, beside the gradients' own
@@ -124,13 +123,13 @@ def join_world(device: str) -> World:
     chosen = choose_device(device, local_rank, local_size)
     torch.set_num_threads(max(1, granted_cpus() // (1 if _own_grant() else local_size)))
     if "LOCAL_RANK" not in os.environ:
-        return World(0, 1, 0, 1, chosen)
+        return World(0, 1, 1, chosen)
     backend = "nccl" if chosen.type == "cuda" else "gloo"
     if not dist.is_initialized():
         bound = {"device_id": chosen} if chosen.type == "cuda" else {}
         dist.init_process_group(backend, timeout=timedelta(minutes=30), **bound)  # type: ignore[arg-type]
     control = dist.group.WORLD if backend == "gloo" else dist.new_group(backend="gloo")
-    return World(rank, size, local_rank, local_size, chosen, control)
+    return World(rank, size, local_size, chosen, control)
 
 
 def _own_grant() -> bool:

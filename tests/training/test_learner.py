@@ -18,7 +18,7 @@ from segkit.training.distributed import Flags, World, join_world, leave_world
 from segkit.training.learner import Learner
 from segkit.training.precision import Precision
 
-ALONE = World(0, 1, 0, 1, torch.device("cpu"))
+ALONE = World(0, 1, 1, torch.device("cpu"))
 
 
 def make_learner(world: World, model: str = "fcn-plain", **settings: object) -> Learner:
