@@ -2,7 +2,8 @@
 
     python -m benchmarks.gpu [--output gpu.json] [--quick] [--device cuda|cpu]
 
-Correctness of the CUDA paths (against the CPU, against themselves, after a restart), then images/s of the three nets
+Correctness of the CUDA paths (against the CPU, against themselves, after a restart), the profiler on a real device
+(NVML beside GPM, the step clock's CUDA events against a known load, stalls, overhead), then images/s of the three nets
 over precision, batch, channels_last and compile. Needs the checkout, PyTorch, NumPy, Pillow and typer. With
 `--device cpu --quick` it checks itself on a machine without a GPU.
 """
@@ -24,10 +25,11 @@ from typing import Any
 import torch
 
 from benchmarks.cpu_training import learner
+from benchmarks.gpu_profiler import profiler_checks
+from benchmarks.profiler_overhead import random_batch, synchronise
 from segkit.data.phantom import write_phantom
-from segkit.data.stores import RecordShape
 from segkit.models.cost import cost
-from segkit.profiling.step_clock import Stopwatch
+from segkit.profiling.step_clock import NoClock
 from segkit.training.checkpoint import load_checkpoint
 from segkit.training.learner import Learner
 
@@ -54,6 +56,7 @@ def main() -> None:
             "resumed, same weights": lambda: restarts(phantom, Path(folder), device, kill=True),
             "loaders give the same weights": lambda: loaders(phantom, Path(folder), device),
             "precisions learn": lambda: precisions(device),
+            **profiler_checks(phantom, Path(folder), device, quick=arguments.quick),
         }
         for name, check in checks.items():
             result["checks"][name] = outcome = guarded(check)
@@ -88,19 +91,10 @@ def describe_machine(device: torch.device) -> dict[str, Any]:
     return {"device": name, "cores": os.cpu_count(), **versions}
 
 
-def random_batch(batch: int, size: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """Records split as a store gives them: images uint8 [B, H, W, 3], masks [B, H, W]."""
-    shape = RecordShape(size, size, 3)
-    generator = torch.Generator().manual_seed(0)
-    records = torch.randint(0, 256, (batch, shape.size), dtype=torch.uint8, generator=generator)
-    images, masks = shape.split(records.to(device))
-    return images, (masks > 250).to(torch.uint8)
-
-
 def one_step_losses(subject: Learner, device: torch.device, steps: int) -> list[float]:
     """Loss of each of some steps on one batch."""
     images, masks = random_batch(8, 64, device)
-    results = [subject.step(step, [(images, masks, 1.0)], 1, Stopwatch()) for step in range(steps)]
+    results = [subject.step(step, [(images, masks, 1.0)], 1, NoClock()) for step in range(steps)]
     return [float(step[0][0]) for step in results]
 
 
@@ -216,7 +210,7 @@ def throughput(
         synchronise(device)
         started = time.perf_counter()
         for step in range(steps):
-            subject.step(step, [(images, masks, 1.0)], 1, Stopwatch())
+            subject.step(step, [(images, masks, 1.0)], 1, NoClock())
         synchronise(device)
         return time.perf_counter() - started
 
@@ -228,12 +222,6 @@ def throughput(
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     return {"images_per_s": rate, "tflops": flops / 1e12, "first_step_s": first, "peak_memory_gb": memory}
-
-
-def synchronise(device: torch.device) -> None:
-    """Wait for the device."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,9 +26,10 @@ def option(
     low: float | None = None,
     high: float | None = None,
     choices: Sequence[str] = (),
+    words: Mapping[str, int] | None = None,
 ) -> Any:
-    """A configuration field. `low` and `high` are inclusive."""
-    metadata = {"help": help, "low": low, "high": high, "choices": tuple(choices)}
+    """A configuration field. `low` and `high` are inclusive; `words` are names that stand for numbers."""
+    metadata = {"help": help, "low": low, "high": high, "choices": tuple(choices), "words": dict(words or {})}
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -42,10 +44,16 @@ class Checked:
 
 def _checked(field: dataclasses.Field[Any], value: Any) -> Value:
     kind = type(field.default)
+    words = field.metadata.get("words") or {}
+    if words and isinstance(value, str):
+        value = words.get(value, int(value) if re.fullmatch("-?[0-9]+", value) else value)
+    if words and value in words.values():
+        return int(value)
     if kind is float and type(value) is int:
         value = float(value)
     if type(value) is not kind or not isinstance(value, Value):
-        raise ConfigError(field.name, value, f"a value of type {kind.__name__}")
+        named = "".join(f", or {word}" for word in words)
+        raise ConfigError(field.name, value, f"a value of type {kind.__name__}{named}")
     low, high, choices = (field.metadata.get(key) for key in ("low", "high", "choices"))
     if choices and value not in choices:
         raise ConfigError(field.name, value, "one of " + ", ".join(choices))

@@ -6,7 +6,8 @@ runs/<name>/
     split.json          patients of train, val and test, with their hash
     metrics.jsonl       one line an epoch
     checkpoints/        last.pt (to resume), best.pt (to evaluate and export)
-    profile/            step times, one file a rank
+    profile/            step times, one file a rank; samples of the devices, one file a node
+    report.html         where the time went
     evaluation.json/.md the test figures
     model.onnx          the exported best checkpoint
 """
@@ -68,6 +69,16 @@ class RunDirectory:
     def profile(self) -> Path:
         """Folder of the profile records."""
         return self.path / "profile"
+
+    @property
+    def tensorboard(self) -> Path:
+        """Folder of TensorBoard's event files, where they were asked for."""
+        return self.path / "tensorboard"
+
+    @property
+    def report(self) -> Path:
+        """`report.html`."""
+        return self.path / "report.html"
 
     @property
     def evaluation(self) -> Path:

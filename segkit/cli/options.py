@@ -49,6 +49,7 @@ def _parameter(kind: type[Checked], field: dataclasses.Field[Any]) -> inspect.Pa
         show_default=False,
         rich_help_panel=(kind.__doc__ or "").split("\n")[0].rstrip("."),
     )
-    kind_or_none: Any = Optional[type(field.default)]  # noqa: UP045 - built at run time
+    # A number that may be named by a word is read as text; the dataclass turns it into the number.
+    kind_or_none: Any = Optional[str if field.metadata.get("words") else type(field.default)]  # noqa: UP045
     annotation = Annotated[kind_or_none, info]
     return inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)

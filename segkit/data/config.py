@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from segkit.config import Checked, option
 
 LOADERS = ("files", "packed", "resident")
+AUTO_WORKERS = -2  # measure before the training begins
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,13 @@ class DataConfig(Checked):
         "files: decode at each access; packed: one memory map; resident: all on the device.",
         choices=LOADERS,
     )
-    workers: int = option(-1, "Loader processes; -1: the CPUs granted for 'files', else none.", low=-1, high=1024)
+    workers: int = option(
+        -1,
+        "Loader processes; -1: the CPUs granted for 'files', else none; auto: try them and take the best.",
+        low=-1,
+        high=1024,
+        words={"auto": AUTO_WORKERS},
+    )
     prefetch: int = option(2, "Batches each worker keeps ready.", low=1, high=64)
     batch: int = option(16, "Slices a step on each rank.", low=1, high=65536)
     split: str = option("", "Split file (segkit data split). Default: 70/15/15 by patient, from the seed.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 import torch
 
 from segkit.data.cases import CaseSet
-from segkit.data.packed import open_cache, open_records
+from segkit.data.packed import RECORDS, open_cache, open_records
 from segkit.data.read import read_slice
 from segkit.data.survey import Frame, Survey, all_refs
 
@@ -45,6 +46,10 @@ class Store(Protocol):
         """uint8 [len(rows), shape.size]; on the host, or on the device for a resident store."""
         ...
 
+    def evictable_files(self) -> list[Path]:
+        """The files that `gather` reads, with no page of them mapped: what may be dropped from the page cache."""
+        ...
+
 
 class FilesStore:
     """Decodes at each access: what the worker-count experiments measure."""
@@ -62,6 +67,10 @@ class FilesStore:
             image, mask = self.frame.apply(*read_slice(self.case_set, self.refs[row]))
             record[:split], record[split:] = image.ravel(), mask.ravel()
         return torch.from_numpy(out)
+
+    def evictable_files(self) -> list[Path]:
+        """Images and masks, each file once."""
+        return list(dict.fromkeys(path for ref in self.refs for path in (*ref.images, ref.mask)))
 
 
 class PackedStore:
@@ -81,6 +90,13 @@ class PackedStore:
         np.take(self.records, rows, axis=0, out=out.numpy(), mode="clip")
         return out
 
+    def evictable_files(self) -> list[Path]:
+        """The record file."""
+        mapped = self.records.base
+        if isinstance(mapped, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+            mapped.madvise(mmap.MADV_DONTNEED)
+        return [self.entry / RECORDS]
+
 
 class ResidentStore:
     """The whole set on the device."""
@@ -93,6 +109,10 @@ class ResidentStore:
     def gather(self, rows: np.ndarray) -> torch.Tensor:
         """Index on the device."""
         return self.records.index_select(0, torch.from_numpy(rows).to(self.device))
+
+    def evictable_files(self) -> list[Path]:
+        """None: all is in memory."""
+        return []
 
 
 def _upload(records: np.ndarray, device: torch.device, piece: int = 1024) -> torch.Tensor:

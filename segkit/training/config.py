@@ -56,6 +56,10 @@ class SystemConfig(Checked):
     deterministic: bool = option(True, "Same seed, same result on one device (slower kernels on some GPUs).")
     seed: int = option(0, "Seed of the split, the order, the weights and the augmentation.", low=0, high=2**31 - 1)
     checkpoint_seconds: float = option(300.0, "Save at least this often (and at each epoch's end).", low=0)
+    sample_seconds: float = option(
+        0.5, "Seconds between samples of the devices for the profile; 0: none.", low=0, high=3600
+    )
+    tensorboard: bool = option(False, "Write TensorBoard scalars into the run, too.")
     export: bool = option(True, "Evaluate the test split and export the best checkpoint at the end.")
 
 

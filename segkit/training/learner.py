@@ -14,7 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from segkit.data.augment import Augment
 from segkit.models.encoder_weights import load_encoder
-from segkit.profiling.step_clock import Stopwatch
+from segkit.profiling.step_clock import Clock
 from segkit.training.checkpoint import NetDescription
 from segkit.training.config import TrainConfig
 from segkit.training.distributed import World
@@ -49,7 +49,10 @@ class Learner:
             net = torch.compile(net)  # type: ignore[assignment]
         if self.world.size > 1:
             devices = [self.world.device] if self.world.device.type == "cuda" else None
-            net = DistributedDataParallel(net, device_ids=devices, gradient_as_bucket_view=True)
+            # Batch-norm statistics are not needed while training: they are shared once, before a validation.
+            net = DistributedDataParallel(
+                net, device_ids=devices, gradient_as_bucket_view=True, broadcast_buffers=False
+            )
         return net
 
     @property
@@ -58,9 +61,9 @@ class Learner:
         return self.average.net if self.average is not None else self.net
 
     def step(
-        self, step: int, batches: Iterable[tuple[Tensor, Tensor, float]], count: int, clock: Stopwatch
+        self, step: int, batches: Iterable[tuple[Tensor, Tensor, float]], count: int, clock: Clock
     ) -> list[tuple[Tensor, Tensor]]:
-        """One optimiser step (number `step`, from 0) over `count` batches.
+        """One optimiser step (number `step`, from 0) over `count` batches; `clock` learns what the time goes to.
 
         A batch is images uint8 [B, H, W, C], masks uint8 [B, H, W] and its weight in the gradient; the
         weights of all batches on all ranks sum to the world size, because DDP averages over ranks.
@@ -72,17 +75,19 @@ class Learner:
         self.net.train()
         results = []
         for k, (images, masks, weight) in enumerate(batches):
-            with clock, self._gradients_stay_here(unless=k == count - 1):
+            clock.switch("compute")
+            with self._gradients_stay_here(unless=k == count - 1):
                 seed = self._seed(step, k)
                 torch.manual_seed(seed)  # dropout
                 x, y = self.augment(images, masks, seed)
                 loss, dice = self.loss(self.logits(self.wrapped, x), y)
                 self.precision.backward(loss * weight)
                 results.append((loss.detach(), dice))
-        with clock:
-            self.precision.step(self.optimizer, self.net, self.config.optim.clip)
-            if self.average is not None:
-                self.average.update(self.net, step)
+        clock.switch("optim")
+        self.precision.step(self.optimizer, self.net, self.config.optim.clip)
+        if self.average is not None:
+            self.average.update(self.net, step)
+        clock.switch(None)
         return results
 
     def logits(self, net: nn.Module, x: Tensor) -> Tensor:

@@ -20,7 +20,6 @@ class Progress:
     images_done: int = 0
     started: float = 0.0
     _images_here: int = 0
-    _wait: float = 0.0
     _drawn: float = 0.0
     _live: bool = field(default_factory=sys.stdout.isatty)
 
@@ -29,24 +28,26 @@ class Progress:
         self.images_done = images_done
         self.started = self._drawn = time.perf_counter()
 
-    def step(self, *, epoch: int, images: int, wait_s: float, loss: float | None, dice: float | None) -> None:
-        """Count a step of `images` (over all ranks); redraw if it is time."""
+    def step(self, images: int) -> bool:
+        """Count a step of `images` (over all ranks). True: it is time to `show` the line."""
         self.images_done += images
         self._images_here += images
-        self._wait += wait_s
-        now = time.perf_counter()
-        if not self.enabled or now - self._drawn < (REFRESH_SECONDS if self._live else PLAIN_SECONDS):
-            return
-        self._draw(self._text(epoch, now, loss, dice))
-        self._drawn = now
+        if not self.enabled:
+            return False
+        return time.perf_counter() - self._drawn >= (REFRESH_SECONDS if self._live else PLAIN_SECONDS)
 
-    def _text(self, epoch: int, now: float, loss: float | None, dice: float | None) -> str:
+    def show(self, *, epoch: int, loss: float | None, dice: float | None, profile: str) -> None:
+        """Draw the line; `profile` is what the profiler has to say of the last steps."""
+        self._drawn = now = time.perf_counter()
+        self._draw(self._text(epoch, now, loss, dice, profile))
+
+    def _text(self, epoch: int, now: float, loss: float | None, dice: float | None, profile: str) -> str:
         elapsed = max(now - self.started, 1e-9)
         rate = self._images_here / elapsed
         left = (self.images_total - self.images_done) / rate if rate else 0.0
         return (
             f"epoch {epoch + 1}/{self.epochs}  {rate:6.1f} images/s  loss {_number(loss)}  dice {_number(dice)}  "
-            f"loader wait {self._wait / elapsed:5.1%}  left {duration(left)}"
+            f"{profile}  left {duration(left)}"
         )
 
     def _draw(self, text: str) -> None:

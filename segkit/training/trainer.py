@@ -12,7 +12,7 @@ import torch
 from segkit.data.sampling import Batch, epoch_batches
 from segkit.data.stores import BatchLoader
 from segkit.errors import Interrupted, SegkitError
-from segkit.profiling.step_clock import StepClock
+from segkit.profiling.profiler import Profiler
 from segkit.runs import RunDirectory
 from segkit.training.checkpoint import NetDescription, load_checkpoint, save_checkpoint
 from segkit.training.config import TrainConfig
@@ -22,6 +22,7 @@ from segkit.training.learner import Learner
 from segkit.training.loss_watch import LossWatch, StepLoss
 from segkit.training.optim import learning_rate
 from segkit.training.progress import Progress, duration
+from segkit.training.scalars import NoScalars, TensorBoard
 from segkit.training.signals import StopSignals
 from segkit.training.validate import Validation, validate
 
@@ -55,7 +56,9 @@ class Trainer:
         data: TrainingData,
         run: RunDirectory,
         description: NetDescription,
+        profiler: Profiler,
     ) -> None:
+        self.profiler, self.clock = profiler, profiler.clock
         self.config, self.world, self.data, self.run, self.description = config, world, data, run, description
         self.state = State()
         self.rows = data.rows("train")
@@ -66,12 +69,14 @@ class Trainer:
         self.learner = Learner(config, world, description, self.total_steps)
         pin = world.device.type == "cuda"
         self.loader = BatchLoader(data.store, workers=config.data.workers, prefetch=config.data.prefetch, pin=pin)
-        self.clock = StepClock(run.profile / f"steps-rank{world.rank}.jsonl", on_host=world.device.type == "cpu")
+        profiler.attach(model=self.learner.wrapped)
         self.watch = LossWatch(world.device)
         self.flags = Flags(world)
         self.signals = StopSignals()
         images = round(len(self.rows) * self.total_steps / self.steps_an_epoch)
         self.progress = Progress(self.epochs, images, world.is_main)
+        wanted = config.system.tensorboard and world.is_main
+        self.scalars = TensorBoard(run.tensorboard) if wanted else NoScalars()
         self.last_loss: StepLoss | None = None
         self.bad_loss: StepLoss | None = None
         self.saved = time.monotonic()
@@ -85,6 +90,7 @@ class Trainer:
         """
         done = sum(batch.total for batch in self._batches(self.state.epoch)[: self.state.batch])
         self.progress.begin(self.state.epoch * len(self.rows) + done)
+        self.clock.restart()
         with self.signals:
             while self.state.epoch < self.epochs:
                 self._epoch()
@@ -105,6 +111,7 @@ class Trainer:
         )
 
     def _epoch(self) -> None:
+        self.clock.recent.begin_epoch()
         accumulate = self.config.optim.accumulate
         end = self.state.batch + (self.total_steps - self.state.step) * accumulate
         batches = self._batches(self.state.epoch)[self.state.batch : end]
@@ -112,16 +119,14 @@ class Trainer:
         for start in range(0, len(batches), accumulate):
             started = time.perf_counter()
             group = batches[start : start + accumulate]
-            results = self.learner.step(
-                self.state.step, self._on_device(group, records), len(group), self.clock.compute
-            )
+            results = self.learner.step(self.state.step, self._on_device(group, records), len(group), self.clock)
             for batch, (loss, dice) in zip(group, results, strict=True):
                 self.watch.push(self.state.step, batch.rows, loss, dice)
             self._after_step(group, started)
 
     def _waited(self, batches: Iterator[torch.Tensor]) -> Iterator[torch.Tensor]:
         while True:
-            with self.clock.wait:
+            with self.clock.waiting():
                 records = next(batches, None)
             if records is None:
                 return
@@ -133,8 +138,8 @@ class Trainer:
         total = sum(batch.total for batch in group)
         for batch in group:
             host = next(records)
-            with self.clock.copy:
-                images, masks = self.data.store.shape.split(host.to(self.world.device, non_blocking=True))
+            self.clock.switch("copy")
+            images, masks = self.data.store.shape.split(host.to(self.world.device, non_blocking=True))
             yield images, masks, len(batch.rows) * self.world.size / total
 
     # --- between steps ---------------------------------------------------------------------------
@@ -143,22 +148,27 @@ class Trainer:
         self.state.batch += len(group)
         self.state.step += 1
         self.state.seconds += time.perf_counter() - started
-        record = self.clock.record(self.state.epoch, self.state.step, sum(len(batch.rows) for batch in group))
+        self.clock.end_step(self.state.epoch, self.state.step, sum(len(batch.rows) for batch in group))
         self._take_losses(everything=False)
-        self.progress.step(
-            epoch=self.state.epoch,
-            images=sum(batch.total for batch in group),
-            wait_s=record.wait_s,
-            loss=self.last_loss.loss if self.last_loss else None,
-            dice=self.last_loss.dice if self.last_loss else None,
-        )
+        if self.progress.step(sum(batch.total for batch in group)):
+            self._show_progress()
         flag = self.flags.agree(self._my_flag())
         if flag >= BAD_LOSS:
             self._stop_for_bad_loss(flag - BAD_LOSS)
         if flag:
-            self._save_last()
+            with self.clock.phase("checkpoint", self.state.epoch):
+                self._save_last()
         if flag == STOP:
             self._stop_for_signal()
+
+    def _show_progress(self) -> None:
+        loss = self.last_loss
+        self.progress.show(
+            epoch=self.state.epoch,
+            loss=loss.loss if loss else None,
+            dice=loss.dice if loss else None,
+            profile=self.profiler.live(),
+        )
 
     def _my_flag(self) -> int:
         if self.bad_loss is not None:
@@ -200,17 +210,20 @@ class Trainer:
         flag = self.flags.agree_now(self._my_flag())
         if flag >= BAD_LOSS:
             self._stop_for_bad_loss(flag - BAD_LOSS)
-        validation = validate(self.learner, self.data, self.loader)
+        with self.clock.phase("validate", self.state.epoch):
+            validation = validate(self.learner, self.data, self.loader)
         line = self._epoch_line(validation)
         improved = validation.dice > self.state.best_dice
         if improved:
             self.state.best_dice, self.state.best_epoch = validation.dice, self.state.epoch
         self.state = replace(self.state, epoch=self.state.epoch + 1, batch=0, images=0, loss_sum=0.0, seconds=0.0)
-        if self.world.is_main:
-            self.run.append_epoch(line)
-            if improved:
-                self._save_best(line)
-        self._save_last()
+        with self.clock.phase("checkpoint", line["epoch"]):
+            if self.world.is_main:
+                self.run.append_epoch(line)
+                self.scalars.add(line)
+                if improved:
+                    self._save_best(line)
+            self._save_last()
         self.progress.line(_epoch_text(line, self.epochs, improved))
         if self.flags.agree_now(self._my_flag()) == STOP:
             self._stop_for_signal()
@@ -234,6 +247,7 @@ class Trainer:
             "images": images,
             "images_per_s": images / max(self.state.seconds, 1e-9),
             "seconds": self.state.seconds,
+            "stall": self.clock.recent.epoch_starved,
         }
 
     # --- checkpoints -----------------------------------------------------------------------------

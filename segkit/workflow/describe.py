@@ -19,7 +19,7 @@ WIDTH_ON_GPU, WIDTH_ON_CPU = 64, 16
 def resolve(config: TrainConfig, world: World) -> TrainConfig:
     """Fill in what `auto`, 0 and -1 stand for on this machine (the dataset's own values come later)."""
     workers = config.data.workers
-    if workers < 0:
+    if workers == -1:
         workers = max(1, granted_cpus() // world.local_size) if config.data.loader == "files" else 0
     width = config.model.width or (WIDTH_ON_GPU if world.device.type == "cuda" else WIDTH_ON_CPU)
     return config.replace(
@@ -56,6 +56,21 @@ def describe(config: TrainConfig, data: TrainingData, run_id: str) -> NetDescrip
         segkit=__version__,
     )
     return NetDescription(metadata, mean, std)
+
+
+def job_description(config: TrainConfig, data: TrainingData) -> dict[str, str]:
+    """The job in the words of a profile report: label -> value."""
+    height, width = data.frame.size
+    slices = f"{len(data.rows('train'))} slices of {height} x {width}"
+    return {
+        "net": f"{config.model.model}, width {config.model.width}",
+        "data": f"{data.case_set.root.name} ({data.case_set.layout}), {slices}",
+        "loader": config.data.loader,
+        "batch a rank": str(config.data.batch),
+        "crop": str(config.augment.crop) if config.augment.crop else "none",
+        "precision": config.system.precision + (", compiled" if config.system.compile else ""),
+        "segkit": __version__,
+    }
 
 
 def make_deterministic(config: TrainConfig) -> None:

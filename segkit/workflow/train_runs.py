@@ -7,15 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from segkit.errors import FileError
-from segkit.files import read_json, write_text
+from segkit.files import read_json, write_json, write_text
 from segkit.metrics import Figure
 from segkit.models.registry import CORE
+from segkit.profiling.analysis import JOB, summarise
+from segkit.profiling.profiler import Profiler
 from segkit.runs import RunDirectory, create_run, latest_run, new_run_path, surroundings
 from segkit.training.config import TrainConfig
 from segkit.training.dataset import TrainingData, open_dataset
 from segkit.training.distributed import World
 from segkit.training.trainer import Trainer
-from segkit.workflow.describe import describe, make_deterministic, resolve, with_frame
+from segkit.workflow.choose_workers import with_workers
+from segkit.workflow.describe import describe, job_description, make_deterministic, resolve, with_frame
 from segkit.workflow.evaluate_run import evaluate_subject, open_subject
 from segkit.workflow.export_run import export_run
 
@@ -82,25 +85,52 @@ def _train_one(config: TrainConfig, world: World, folder: Path, *, resume: bool,
         config = TrainConfig.load(run.config, flags)
     config = resolve(config, world)
     data = _open_data(config, world, folder, run if resuming else None)
-    config = with_frame(config, data)
+    config = with_workers(with_frame(config, data), world, data, folder.parent)
     if world.is_main and not resuming:
         _begin(run, folder, config, data, again=resume)
     world.barrier()
     run_id = world.broadcast_text(str(run.record()["run_id"]) if world.is_main else "")
     make_deterministic(config)
-    trainer = Trainer(config, world, data, run, describe(config, data, run_id))
-    if resuming:
-        trainer.restore()
+    with _profiler(config, world, run, resume=resuming) as profiler:
+        if world.is_main:
+            write_json(run.profile / JOB, job_description(config, data))
+        trainer = Trainer(config, world, data, run, describe(config, data, run_id), profiler)
+        if resuming:
+            trainer.restore()
+        if world.is_main:
+            print(_opening(trainer, resuming), flush=True)
+        trainer.fit()
     if world.is_main:
-        print(_opening(trainer, resuming), flush=True)
-    trainer.fit()
-    if world.is_main:
+        _report_profile(run)
         run.update_record(state="trained", epochs=trainer.state.epoch, best_epoch=trainer.state.best_epoch)
         if config.system.export:
             _finish(run, config, has_test=bool(len(data.rows("test"))))
         run.update_record(state="finished")
     world.barrier()
     return run
+
+
+def _profiler(config: TrainConfig, world: World, run: RunDirectory, *, resume: bool) -> Profiler:
+    return Profiler(
+        run.profile,
+        device=world.device,
+        interval=config.system.sample_seconds,
+        workers=config.data.workers,
+        loader=config.data.loader,
+        quiet=True,
+        resume=True,  # a new run's folder is empty
+    )
+
+
+def _report_profile(run: RunDirectory) -> None:
+    """The verdict on the training, and the page that shows it."""
+    from segkit.profiling.report.html_page import to_html  # matplotlib is slow to import
+
+    summary = summarise(run.path)
+    if summary.verdict is not None:
+        print(f"  time  {summary.verdict.title}. {summary.verdict.sentence}")
+    write_text(run.report, to_html([summary]))
+    print(f"        {run.report}")
 
 
 def _open_data(config: TrainConfig, world: World, folder: Path, resumed: RunDirectory | None) -> TrainingData:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from pathlib import Path
 
 import nibabel
@@ -45,6 +46,12 @@ def test_the_run_directory_holds_all_that_later_verbs_need(trained: Path, phanto
         "checkpoints/last.pt",
         "checkpoints/best.pt",
         "profile/steps-rank0.jsonl",
+        "profile/phases-rank0.jsonl",
+        "profile/rank0.json",
+        "profile/job.json",
+        f"profile/host-{socket.gethostname()}.jsonl",
+        f"profile/sampler-{socket.gethostname()}.json",
+        "report.html",
         "evaluation.json",
         "evaluation.md",
         "model.onnx",

@@ -1,0 +1,134 @@
+"""Plants a bottleneck of each kind in real runs and asks for the verdict. Bar: 6 of 6, and the recommended worker count
+at least 95 % as fast as the best of all counts.
+
+    python -m benchmarks.planted [--output FILE] [--seconds 6]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.timing import machine
+from segkit.data.phantom import write_phantom
+from segkit.profiling.analysis import read_ranks, steady_rate, summarise
+from segkit.profiling.summary import RunSummary
+
+ROOT = Path(__file__).parent.parent
+NET = ["--model", "unet", "--width", "4", "--batch", "4", "--loader", "files", "--device", "cpu"]
+COUNTS = (0, 1, 2, 3, 4)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A planted fault and the verdict that is right."""
+
+    fault: str
+    verb: str  # "profile" (differential) or "train" (from the records alone)
+    right: tuple[str, ...]
+    seconds: float = 0.01  # PLANTED_SECONDS
+    words: tuple[str, ...] = ()
+
+
+CASES = (
+    Case("decode", "profile", ("prep",), 0.02),
+    Case("burn", "profile", ("prep",), 0.02),
+    Case("disk", "profile", ("fetch",)),
+    Case("copy", "profile", ("copy",), 0.01),
+    Case("none", "profile", ("none",)),
+    Case("rank", "train", ("straggler",), 0.02, ("--gpus", "2")),
+    Case("validation", "train", ("validate",), 0.01),
+    Case("none", "train", ("none",)),
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", type=Path)
+    parser.add_argument("--seconds", type=float, default=6.0, help="Longest time that one setting is measured.")
+    parser.add_argument("--only", default="", help="One fault.")
+    arguments = parser.parse_args()
+    print(machine(), flush=True)
+    rows = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_phantom(folder / "data", patients=24, slices=16, size=96)
+        for k, case in enumerate(case for case in CASES if arguments.only in ("", case.fault)):
+            summary = run(case, folder, folder / f"run{k}", arguments.seconds)
+            verdict = summary.verdict
+            kind = verdict.kind if verdict else "-"
+            row: dict[str, Any] = {"fault": case.fault, "verb": case.verb, "verdict": kind, "right": kind in case.right}
+            row["sentence"] = verdict.sentence if verdict else ""
+            print(
+                f"{'ok  ' if row['right'] else 'FAIL'} {case.fault:10} {case.verb:8} {kind:10} {row['sentence']}",
+                flush=True,
+            )
+            if case.fault in ("decode", "burn"):
+                row.update(compare_counts(case, folder, summary))
+            rows.append(row)
+    right = sum(row["right"] for row in rows)
+    print(f"{right} of {len(rows)} verdicts right")
+    if arguments.output:
+        arguments.output.write_text(json.dumps({"machine": machine(), "rows": rows}, indent=1) + "\n", encoding="utf-8")
+    sys.exit(0 if right == len(rows) else 1)
+
+
+def run(case: Case, folder: Path, run_folder: Path, seconds: float) -> RunSummary:
+    """The verdict of one real run."""
+    words = ["-o", str(run_folder), "--seconds", str(seconds), "--workers", "0"]
+    if case.verb == "profile":
+        words += ["--counts", ",".join(map(str, COUNTS))]
+    else:
+        words = ["--run", str(run_folder), "--epochs", "3", "--no-export", "--workers", "0", *case.words]
+    command(case, folder, case.verb, *words)
+    return summarise(run_folder)
+
+
+def command(case: Case, folder: Path, verb: str, *words: str) -> None:
+    """Run segkit with the fault."""
+    environment = {**os.environ, "PLANTED_SECONDS": str(case.seconds), "PYTHONPATH": str(ROOT)}
+    python = [sys.executable, "-m"]
+    if "--gpus" in words:  # the ranks have to be started with the fault, too
+        k = words.index("--gpus")
+        python += ["torch.distributed.run", "--nproc-per-node", words[k + 1], "-m"]
+        words = (*words[:k], *words[k + 2 :])
+        words = tuple("--run-dir" if word == "--run" else word for word in words)
+    done = subprocess.run(
+        [*python, "benchmarks.planted_fault", case.fault, verb, *NET, "--data", str(folder / "data"), *words],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise SystemExit(done.stderr)
+
+
+def compare_counts(case: Case, folder: Path, summary: RunSummary) -> dict[str, Any]:
+    """Train at each worker count for longer, and compare the recommended one with the best."""
+    differential = summary.differential
+    chosen = next(point for point in differential.curve if point.chosen) if differential else None
+    rates: dict[int, float] = {}
+    for count in COUNTS:
+        target = folder / f"count-{case.fault}-{count}"
+        words = ["--run", str(target), "--epochs", "2", "--no-export", "--workers", str(count)]
+        command(case, folder, "train", *words)
+        rate = steady_rate(read_ranks(target / "profile"))
+        rates[count] = rate.value if rate else 0.0
+    share = rates[chosen.workers] / max(rates.values()) if chosen else 0.0
+    shown = ", ".join(f"{count}: {rate:.1f}" for count, rate in rates.items())
+    workers = chosen.workers if chosen else None
+    print(f"     recommended {workers} workers: {share:.1%} of the best of {shown} images/s", flush=True)
+    return {"recommended": workers, "images_per_s": rates, "share of the best": share}
+
+
+if __name__ == "__main__":
+    main()

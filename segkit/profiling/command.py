@@ -1,0 +1,97 @@
+"""Runs any command and samples the devices that it uses meanwhile."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from segkit.errors import ConfigError, FileError, SegkitError
+from segkit.files import write_json
+from segkit.profiling.records import remove_records
+
+PASSED_ON = ("SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1", "SIGUSR2")
+
+
+def profile_command(command: Sequence[str], output: Path | None, *, interval: float) -> int:
+    """Run `command` to its end, sample its devices, and say on stderr what was seen.
+
+    Signals are passed on to it. Its standard streams are left alone.
+
+    Returns:
+        Its exit code; 128 + n where signal n ended it, as a shell has it.
+
+    Raises:
+        SegkitError: it cannot be started, or the interval is too short.
+    """
+    from segkit.profiling.analysis import JOB, summarise
+    from segkit.profiling.report.text import to_text
+    from segkit.profiling.sampling.sampler import SHORTEST, Sampler
+
+    folder = output or _new_folder(Path(command[0]).name)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileError(folder, f"cannot be written ({error.strerror})", "choose a folder with -o") from error
+    if interval < SHORTEST:
+        raise ConfigError("--sample-seconds", interval, f"{SHORTEST} or more with a command")
+    remove_records(folder)
+    child = _start(command)
+    began = time.time()
+    with _signals_to(child), Sampler(folder, devices=None, interval=interval, pid=child.pid):
+        code = _wait(child)
+    write_json(
+        folder / JOB, {"command": shlex.join(command), "exit code": str(code), "seconds": f"{time.time() - began:.1f}"}
+    )
+    print(to_text([summarise(folder)]), file=sys.stderr)
+    print(f"segkit: profile in {folder}; segkit report {folder} makes a page of it", file=sys.stderr)
+    return code
+
+
+def _new_folder(name: str) -> Path:
+    return Path("runs") / f"profile-{name}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
+
+
+def _start(command: Sequence[str]) -> subprocess.Popen[bytes]:
+    try:
+        return subprocess.Popen(list(command))
+    except FileNotFoundError as error:
+        raise SegkitError(f"{command[0]}: no such command; give it as a shell would find it") from error
+    except OSError as error:
+        raise SegkitError(f"{command[0]}: cannot be run ({error.strerror})") from error
+
+
+def _wait(child: subprocess.Popen[bytes]) -> int:
+    code = child.wait()
+    return 128 - code if code < 0 else code
+
+
+@contextmanager
+def _signals_to(child: subprocess.Popen[bytes]) -> Iterator[None]:
+    """Pass signals on to the child. What the terminal sends (Ctrl-C) reaches it anyway and is not doubled."""
+
+    def pass_on(number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGINT and os.getpgid(child.pid) == os.getpgrp() and sys.stdin.isatty():
+            return
+        if child.poll() is None:
+            child.send_signal(number)
+
+    previous: dict[int, Any] = {}
+    for name in PASSED_ON:
+        number = getattr(signal, name, None)
+        if number is not None:
+            previous[number] = signal.signal(number, pass_on)
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

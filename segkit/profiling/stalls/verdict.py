@@ -1,0 +1,103 @@
+"""The verdict of a differential stall analysis."""
+
+from __future__ import annotations
+
+from segkit.profiling.advice import ADVICE
+from segkit.profiling.stalls.measure import DISTURBED
+from segkit.profiling.summary import Differential, Interval, Verdict, WorkerPoint
+from segkit.profiling.text import percent
+
+LEAST_STALL = 0.05  # of the time, for a stall to bound the job
+TITLES = {
+    "none": "The net itself bounds this job",
+    "prep": "Decoding bounds this job",
+    "fetch": "Storage bounds this job",
+    "copy": "Copying to the device bounds this job",
+}
+WORDS = {"prep": "decoding", "fetch": "storage (with a cold page cache)", "copy": "copies"}
+
+
+def decide_differential(differential: Differential) -> Verdict:
+    """What bounds the job, which loader setting to use, and what to expect."""
+    stalls = differential.stalls
+    shares = {"prep": stalls.prep_stall, "fetch": stalls.fetch_stall, "copy": stalls.copy_share}
+    certain = {kind: share for kind, share in shares.items() if share is not None and _is_real(share)}
+    kind = max(certain, key=lambda k: certain[k].value) if certain else "none"
+    chosen = next((point for point in differential.curve if point.chosen), None)
+    return Verdict(
+        kind,
+        TITLES[kind],
+        _sentence(differential, shares, chosen),
+        _advice(differential, kind, chosen),
+        _sure(differential),
+    )
+
+
+def _is_real(share: Interval) -> bool:
+    """At least a twentieth of the time, and more than noise."""
+    return share.value >= LEAST_STALL and (share.low is None or share.low > 0)
+
+
+def _sentence(differential: Differential, shares: dict[str, Interval | None], chosen: WorkerPoint | None) -> str:
+    stalls, settings = differential.stalls, differential.settings
+    device = "net" if settings.get("on_cpu") else "accelerator"
+    lost = 1 - (stalls.cold or stalls.warm).value / stalls.compute.value if stalls.compute.value else 0.0
+    told = [f"{_percent(share)} {WORDS[kind]}" for kind, share in shares.items() if share is not None]
+    setting = f"loader {settings['loader']} and {_workers(settings['workers'])}"
+    said = f"With {setting} the {device} loses {percent(max(0.0, lost))} of its time: {', '.join(told)}."
+    if chosen is None or chosen.images_per_s is None:
+        return said
+    expected = f"expect {chosen.images_per_s.value:.4g} images/s"
+    most = f"the net alone does {stalls.compute.value:.4g}"
+    if chosen.workers == settings["workers"]:
+        return f"{said} Keep {_workers(chosen.workers)}: {expected}; {most}."
+    return f"{said} Use {_workers(chosen.workers)}: {expected} (now {stalls.warm.value:.4g}; {most})."
+
+
+def _advice(differential: Differential, kind: str, chosen: WorkerPoint | None) -> list[str]:
+    settings = differential.settings
+    advice = []
+    if chosen is not None and chosen.images_per_s is not None:
+        advice.append(f"--loader {chosen.loader} --workers {chosen.workers} --prefetch {settings['prefetch']}")
+        better = [p for p in differential.curve if p.images_per_s is None and p.predicted is not None]
+        best = max(better, key=lambda p: p.predicted or 0.0, default=None)
+        if best is not None and (best.predicted or 0.0) > 1.03 * chosen.images_per_s.value:
+            advice.insert(
+                0,
+                f"--loader {best.loader} --workers {best.workers}: predicted {best.predicted:.4g} images/s "
+                f"(measured best of {chosen.loader}: {chosen.images_per_s.value:.4g})",
+            )
+    pinned = settings.get("pinned")
+    if pinned is not None and not settings.get("on_cpu"):
+        advice.append(f"Batches are copied from {'pinned' if pinned else 'pageable'} memory.")
+    return advice + (ADVICE[kind] if kind != "none" else [])
+
+
+def _sure(differential: Differential) -> str:
+    stalls = differential.stalls
+    widths = [i.relative_half_width for i in (stalls.compute, stalls.warm)]
+    known = [width for width in widths if width is not None]
+    shown = f"rates known to ± {percent(max(known), 1)}" if known else "too few steps for intervals"
+    word = "Sure" if len(known) == 2 and max(known) < 0.03 else "Less sure"
+    if DISTURBED in stalls.notes:
+        return f"Not sure: {DISTURBED}; repeat it on a quiet machine."
+    verification = differential.verification
+    checked = "not verified by a longer run (--verify)"
+    if verification is not None:
+        checked = (
+            f"a verifying run gave {verification.measured.value:.4g} images/s for {verification.predicted:.4g} "
+            f"predicted: the prediction {'held' if verification.holds else 'did not hold'}"
+        )
+        word = word if verification.holds else "Not sure"
+    return f"{word}: {shown}; {checked}."
+
+
+def _percent(share: Interval) -> str:
+    text = f"{percent(max(0.0, share.value))}"
+    if share.low is not None and share.high is not None:
+        text += f" [{percent(max(0.0, share.low))}, {percent(max(0.0, share.high))}]"
+    return text
+
+
+def _workers(count: int) -> str:
+    return "1 worker" if count == 1 else f"{count} workers"
