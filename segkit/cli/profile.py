@@ -17,7 +17,7 @@ from segkit.training.config import ModelConfig, OptimConfig, SystemConfig, Train
 def profile(
     command: Annotated[
         Optional[list[str]],  # noqa: UP045 - typer reads it
-        typer.Argument(metavar="[-- COMMAND...]", help="Any program: run it and sample the GPUs meanwhile."),
+        typer.Argument(metavar="-- COMMAND", help="Any program: run it and sample the GPUs meanwhile."),
     ] = None,
     output: Annotated[
         Optional[Path],  # noqa: UP045

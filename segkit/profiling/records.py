@@ -123,6 +123,7 @@ class HostSample:
     )
     rss: int | None = None  # bytes of memory of the process and its children
     cpu_machine: float | None = None  # CPUs busy on the whole machine
+    queued_workers: float | None = None  # child processes that could run, but waited for a CPU
 
 
 @dataclass(slots=True)

@@ -110,6 +110,7 @@ def _host(info: SamplerInfo, samples: Sequence[HostSample]) -> HostSummary:
         read=mean(series["read"]),
         series=series,
         io_wait=mean(series["io_wait"]),
+        queued_workers=mean([sample.queued_workers for sample in samples]),
     )
 
 

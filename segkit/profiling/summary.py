@@ -110,6 +110,7 @@ class HostSummary:
     read: float | None  # mean bytes a second
     series: dict[str, list[float | None]]  # "t", "cpu_main", "cpu_workers", "read", "rss", "io_wait"
     io_wait: float | None = None  # mean share of the time in which something waited for storage
+    queued_workers: float | None = None  # mean number of child processes that waited for a CPU
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from segkit.profiling.advice import ADVICE, WORKLOAD_CHANGES
+from segkit.profiling.samples_verdict import decide_from_samples
 from segkit.profiling.stalls.verdict import decide_differential
 from segkit.profiling.summary import RankSummary, RunSummary, Verdict
 from segkit.profiling.text import percent
@@ -42,7 +43,7 @@ class Stall:
 
 
 def decide(summary: RunSummary) -> Verdict | None:
-    """The verdict of a run; None where nothing was timed.
+    """The verdict of a run; None where nothing was measured.
 
     The differential analysis decides where there is one. Else the shares of the records do: the largest stall
     bounds the job if it takes at least a tenth of the time.
@@ -50,7 +51,7 @@ def decide(summary: RunSummary) -> Verdict | None:
     if summary.differential is not None:
         return decide_differential(summary.differential)
     if not summary.steps:
-        return None
+        return decide_from_samples(summary)
     if summary.steps < LEAST_STEPS:
         sentence = f"Only {summary.steps} steps were timed; {LEAST_STEPS} are the least to tell what bounds a job."
         return Verdict("unknown", KINDS["unknown"], sentence, ["Let the job run longer."], "Not sure.")
@@ -86,9 +87,9 @@ def _sync_share(rank: RankSummary) -> float:
 def _loader_kind(summary: RunSummary) -> str:
     """Whether a wait for the loader is a wait for decoding ("prep"), for storage ("fetch"), or untold ("loader").
 
-    Without workers the waiting thread does the work itself: its CPU time tells. With workers theirs does. A loader
-    that uses little CPU waits for something, and for storage if the kernel says that something did for a good part of
-    that time.
+    Without workers the waiting thread does the work itself: its CPU time tells. With workers theirs does, and the time
+    in which they were ready to run but had no CPU. A loader that uses little CPU waits for something, and for storage
+    if the kernel says that something did for a good part of that time.
     """
     busy = _loader_cpu_share(summary)
     if busy is not None and busy >= BUSY_WORKERS:
@@ -101,7 +102,7 @@ def _loader_cpu_share(summary: RunSummary) -> float | None:
     workers = _workers(summary)
     if workers == 0:
         return summary.wait_cpu_share
-    used = [host.cpu_workers for host in summary.hosts if host.cpu_workers is not None]
+    used = [h.cpu_workers + (h.queued_workers or 0.0) for h in summary.hosts if h.cpu_workers is not None]
     total = (workers or 0) * len(summary.ranks)
     return sum(used) / total if used and total else None
 

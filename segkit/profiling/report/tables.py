@@ -43,7 +43,7 @@ def figures(summary: RunSummary) -> list[tuple[str, str]]:
         ("wall-clock time", words.duration(summary.seconds or None)),
         ("steps", f"{summary.steps:,}" if summary.steps else words.NONE),
         ("images", f"{summary.images:,}" if summary.steps else words.NONE),
-        ("waited for the loader", words.share(part_share(summary, "starved"))),
+        ("waited for the loader", words.share(part_share(summary, "starved") if summary.steps else None)),
         ("GPU utilisation", words.share(mean([device.util for device in summary.devices]))),
         ("GPU energy", words.number(energy.kwh, "kWh") if energy else words.NONE),
         ("per 1,000 images", words.number(energy.wh_per_1000_images, "Wh") if energy else words.NONE),

@@ -60,7 +60,8 @@ def _run(name: str, summary: RunSummary, bold: bool) -> str:
     lines += _verdict(summary, bold)
     shown = [(label, value) for label, value in tables.figures(summary) if value != words.NONE]
     lines += ["", aligned(Table(["", ""], "ll", [list(pair) for pair in shown])).removeprefix("\n")]
-    lines += ["", _parts(summary), *_wrapped_if(sentences.hidden_wait(summary))]
+    if summary.steps:
+        lines += ["", _parts(summary), *_wrapped_if(sentences.hidden_wait(summary))]
     if len(summary.ranks) > 1:
         ranks = tables.ranks(summary, most=8)
         lines += ["", *_wrapped_if(sentences.straggler(summary)), aligned(_slim(ranks)), _wrapped(ranks.note)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +26,7 @@ class _Counters:
     read: int | None = None  # bytes
     stalled: float | None = None  # seconds
     cpu_machine: float | None = None  # seconds
+    queued: float | None = None  # seconds, of the workers
 
 
 class HostStats:
@@ -71,6 +73,7 @@ class HostStats:
             io_wait=min(1.0, stalled) if stalled is not None else None,
             rss=now.rss,
             cpu_machine=_rate(before.cpu_machine, now.cpu_machine, seconds),
+            queued_workers=_rate(before.queued, now.queued, seconds),
         )
 
     def _count(self) -> _Counters:
@@ -90,6 +93,7 @@ class HostStats:
             read=_bytes_read([self.pid, *workers]),
             stalled=stalled,
             cpu_machine=machine,
+            queued=_queued_seconds(workers),
         )
 
     def _workers(self, now: float) -> dict[int, ProcessStat]:
@@ -121,6 +125,13 @@ def _read_bytes_of(pid: int) -> int | None:
         if line.startswith(b"read_bytes:"):
             return int(line.split()[1])
     return None
+
+
+def _queued_seconds(pids: Iterable[int]) -> float | None:
+    """How long the processes' first threads were ready to run, but had no CPU; None where the kernel does not count."""
+    totals = [_read(f"/proc/{pid}/schedstat").split() for pid in pids]
+    known = [int(words[1]) for words in totals if len(words) >= 2]
+    return sum(known) / 1e9 if len(known) == len(totals) else None
 
 
 def _pressure_file(pid: int) -> str:
