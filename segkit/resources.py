@@ -27,6 +27,17 @@ def _cgroup_quota() -> int | None:
     return None if quota == "max" else -(-int(quota) // int(period))
 
 
+def available_memory() -> int:
+    """Bytes that the system could give without swapping, page cache included; 0 where it cannot tell."""
+    try:
+        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except (OSError, ValueError):
+        pass
+    return 0
+
+
 def cache_folder(beside: Path) -> Path:
     """`SEGKIT_CACHE` where set, else a hidden folder in `beside` (the folder that holds the runs)."""
     configured = os.environ.get("SEGKIT_CACHE")

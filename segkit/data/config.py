@@ -28,6 +28,7 @@ class DataConfig(Checked):
         words={"auto": AUTO_WORKERS},
     )
     prefetch: int = option(2, "Batches each worker keeps ready.", low=1, high=64)
+    pin: bool = option(True, "Page-locked host memory for batches on their way to a GPU.")
     batch: int = option(16, "Slices a step on each rank.", low=1, high=65536)
     split: str = option("", "Split file (segkit data split). Default: 70/15/15 by patient, from the seed.")
     size: int = option(0, "Training size in pixels, a multiple of 32; 0: the dataset's own.", low=0, high=4096)

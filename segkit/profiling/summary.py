@@ -133,6 +133,17 @@ class WorkerPoint:
 
 
 @dataclass(frozen=True)
+class Variant:
+    """Another detail of the chosen setting, measured in turns with it."""
+
+    name: str  # e.g. "a prefetch of 4"
+    flags: str  # e.g. "--prefetch 4"
+    images_per_s: Interval
+    gain: float  # over the chosen setting, e.g. 0.03
+    pays: bool  # the gain is at least 3 % and more than noise
+
+
+@dataclass(frozen=True)
 class Stalls:
     """Differential stall analysis: rates in images/s, shares of the time of a step of the real pipeline."""
 
@@ -164,6 +175,7 @@ class Differential:
     curve: list[WorkerPoint]
     verification: Verification | None
     settings: dict[str, Any]  # model, batch, loader, prefetch, device, threads, granted CPUs, ...
+    variants: list[Variant] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

@@ -67,7 +67,7 @@ class Trainer:
         self.total_steps = config.optim.steps or config.optim.epochs * self.steps_an_epoch
         self.epochs = min(config.optim.epochs, -(-self.total_steps // self.steps_an_epoch))
         self.learner = Learner(config, world, description, self.total_steps)
-        pin = world.device.type == "cuda"
+        pin = config.data.pin and world.device.type == "cuda"
         self.loader = BatchLoader(data.store, workers=config.data.workers, prefetch=config.data.prefetch, pin=pin)
         profiler.attach(model=self.learner.wrapped)
         self.watch = LossWatch(world.device)

@@ -40,7 +40,9 @@ def with_workers(config: TrainConfig, world: World, data: TrainingData, runs: Pa
 def try_counts(config: TrainConfig, world: World, data: TrainingData, runs: Path) -> list[WorkerPoint]:
     """Images a second of all ranks at each worker count, from short runs in turns."""
     workload = TrainingWorkload(config, world, data, runs=runs)
-    feeds = [Feed(config.data.loader, count, config.data.prefetch) for count in candidates(workload.cpus, 0)]
+    feeds = [
+        Feed(config.data.loader, count, config.data.prefetch, config.data.pin) for count in candidates(workload.cpus, 0)
+    ]
     tried = [Measured(feed) for feed in feeds]
     for turn in range(ROUNDS):
         for measured in tried if turn % 2 == 0 else tried[::-1]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from segkit.data.config import AUTO_WORKERS, LOADERS, DataConfig
+from segkit.data.config import AUTO_WORKERS, DataConfig
 from segkit.errors import SegkitError
 from segkit.files import write_json
 from segkit.profiling.analysis import JOB, read_ranks, steady_rate
@@ -60,12 +60,11 @@ def profile_run(
         workload = TrainingWorkload(config, world, data, runs=folder.parent)
         differential, present = analyse(
             workload,
-            Feed(config.data.loader, config.data.workers, config.data.prefetch),
+            Feed(config.data.loader, config.data.workers, config.data.prefetch, config.data.pin),
             seconds=options.seconds,
             counts=options.counts or None,
-            others=[loader for loader in LOADERS if loader != config.data.loader],
             cold=options.cold,
-            settings={"batch": config.data.batch, "pinned": world.device.type == "cuda"},
+            settings={"batch": config.data.batch},
             say=say,
         )
         steps = LineFile(profile / "steps-rank0.jsonl")

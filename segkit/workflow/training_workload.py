@@ -10,12 +10,13 @@ from time import perf_counter
 import numpy as np
 import torch
 
+from segkit.data.config import LOADERS
 from segkit.data.sampling import epoch_batches
 from segkit.data.stores import BatchLoader, Store, open_store
 from segkit.profiling.records import StepRecord
 from segkit.profiling.stalls.measure import Feed
 from segkit.profiling.step_clock import StepClock
-from segkit.resources import cache_folder, granted_cpus
+from segkit.resources import available_memory, cache_folder, granted_cpus
 from segkit.training.config import TrainConfig
 from segkit.training.dataset import TrainingData
 from segkit.training.distributed import World
@@ -48,6 +49,11 @@ class TrainingWorkload:
         clock = StepClock(None, self.device)
         return self._synthetic_steps(clock) if feed.synthetic else self._pipeline_steps(feed, clock, before_pass)
 
+    def loaders(self) -> Sequence[str]:
+        """All kinds; `resident` only where the set takes at most half of the memory that is free."""
+        size = self.data.store.shape.size * len(self.data.survey.pixels)
+        return [loader for loader in LOADERS if loader != "resident" or 2 * size <= free_memory(self.device)]
+
     def files(self, loader: str) -> Sequence[Path]:
         """What the loader reads."""
         return self._store(loader).evictable_files()
@@ -76,7 +82,7 @@ class TrainingWorkload:
 
     def _pipeline_steps(self, feed: Feed, clock: StepClock, before_pass: Callable[[], None]) -> Iterator[StepRecord]:
         """Pass after pass over the training slices; what is done between two is nobody's time."""
-        pin = self.device.type == "cuda"
+        pin = feed.pin and not self.on_cpu
         loader = BatchLoader(self._store(feed.loader), workers=feed.workers, prefetch=feed.prefetch, pin=pin)
         for epoch in count():
             before_pass()
@@ -116,3 +122,10 @@ class TrainingWorkload:
                 loader, data.case_set, data.frame, cache_folder(self.runs), self.device
             )
         return self._stores[loader]
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes of the device's memory that nobody uses; of a CPU's, what the system would give without swapping."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    return available_memory()

@@ -22,8 +22,9 @@ from segkit.profiling.rates import quotient_share, rate
 from segkit.profiling.records import StepRecord
 from segkit.profiling.stalls import page_cache
 from segkit.profiling.stalls.prediction import Costs, candidates
-from segkit.profiling.summary import Differential, Interval, Stalls, WorkerPoint
+from segkit.profiling.summary import Differential, Interval, Stalls, Variant, WorkerPoint
 from segkit.profiling.text import percent
+from segkit.resources import available_memory
 
 TARGET = 0.03  # half of a rate's 95 % interval over the rate
 LEAST_STEPS = 8  # for an interval that means something
@@ -40,6 +41,7 @@ class Feed:
     loader: str = ""  # a name that the workload knows; empty: synthetic batches on the device
     workers: int = 0
     prefetch: int = 2
+    pin: bool = True  # page-locked memory, where the device is a GPU
 
     @property
     def synthetic(self) -> bool:
@@ -55,6 +57,9 @@ class Workload(Protocol):
 
     def steps(self, feed: Feed, before_pass: Callable[[], None]) -> Iterator[StepRecord]:
         """Train without end, a record a step; `before_pass` is called before each pass over the data, untimed."""
+
+    def loaders(self) -> Sequence[str]:
+        """The loaders that this job could use."""
 
     def files(self, loader: str) -> Sequence[Path]:
         """What a loader reads, free to be dropped from the page cache; asked for before each cold pass."""
@@ -153,7 +158,6 @@ def analyse(
     *,
     seconds: float,
     counts: Sequence[int] | None = None,
-    others: Sequence[str] = (),
     cold: bool = True,
     settings: dict[str, Any] | None = None,
     say: Say = lambda _: None,
@@ -165,7 +169,6 @@ def analyse(
         feed: its present loader and worker count.
         seconds: the longest that one feed is measured.
         counts: worker counts to try; None: as `candidates` says.
-        others: further loaders, whose rates are predicted.
         cold: whether to measure with a cold page cache, too.
         settings: what to write down about the job.
         say: is told what goes on.
@@ -174,9 +177,10 @@ def analyse(
     say("reading the data into the page cache")
     not_warm = page_cache.warm(workload.files(feed.loader))
     counts = sorted({*(candidates(workload.cpus, feed.workers) if counts is None else counts), feed.workers})
-    feeds = [Feed(), *(replace(feed, workers=count) for count in counts)]
+    others = [Feed(loader) for loader in workload.loaders() if loader != feed.loader]
+    feeds = [Feed(), *(replace(feed, workers=count) for count in counts), *others]
     synthetic, *tried = take_turns(workload, feeds, seconds, say)
-    present = next(m for m in tried if m.feed.workers == feed.workers)
+    present = next(m for m in tried if m.feed == feed)
     costs = Costs(
         compute=synthetic.step_seconds,
         load=workload.load_seconds(feed.loader),
@@ -184,14 +188,16 @@ def analyse(
         cpus=workload.cpus,
         shared=workload.on_cpu,
     )
-    costs = costs.fitted([(m.feed.workers, m.step_seconds) for m in tried])
+    costs = costs.fitted([(m.feed.workers, m.step_seconds) for m in tried if m.feed.loader == feed.loader])
     images = synthetic.images_per_s.value * synthetic.step_seconds
-    curve = [_point(m, costs, images) for m in tried]
-    curve += [_predicted(workload, loader, costs, images) for loader in others if loader != feed.loader]
+    loads = {loader: workload.load_seconds(loader) for loader in {m.feed.loader for m in tried}}
+    curve = choose([_point(m, replace(costs, load=loads[m.feed.loader]), images) for m in tried])
+    best = next(m for m, point in zip(tried, curve, strict=True) if point.chosen)
     differential = Differential(
         stalls=_stalls(synthetic, present, cold_run, workload.on_cpu, _notes(synthetic, present, why_not, not_warm)),
-        curve=choose(curve),
+        curve=curve,
         verification=None,
+        variants=try_variants(workload, best.feed, seconds / 2, say),
         settings={
             **(settings or {}),
             "loader": feed.loader,
@@ -203,6 +209,8 @@ def analyse(
             "compute_s": costs.compute,
             "copy_s": costs.copy,
             "contention": costs.contention if workload.on_cpu else None,
+            "data_bytes": sum(file.stat().st_size for file in workload.files(feed.loader)),
+            "memory_bytes": available_memory(),
         },
     )
     return differential, present.records
@@ -217,14 +225,32 @@ def _point(measured: Measured, costs: Costs, images: float) -> WorkerPoint:
     return WorkerPoint(feed.workers, measured.images_per_s, images / costs.step_seconds(feed.workers), feed.loader)
 
 
-def _predicted(workload: Workload, loader: str, costs: Costs, images: float) -> WorkerPoint:
-    """Another loader without workers, from what one process takes to make its batches."""
-    load = workload.load_seconds(loader)
-    return WorkerPoint(0, None, images / replace(costs, load=load).step_seconds(0), loader)
+def try_variants(workload: Workload, feed: Feed, seconds: float, say: Say) -> list[Variant]:
+    """Whether a longer prefetch, or memory that is not page-locked, would make the chosen setting faster."""
+    others: dict[str, Feed] = {}
+    if feed.workers:
+        longer = 2 * feed.prefetch
+        others[f"a prefetch of {longer}|--prefetch {longer}"] = replace(feed, prefetch=longer)
+    if not workload.on_cpu:
+        others["pageable memory|--no-pin"] = replace(feed, pin=False)
+    if not others:
+        return []
+    chosen, *tried = take_turns(workload, [feed, *others.values()], seconds, say)
+    return [_variant(name, chosen, measured) for name, measured in zip(others, tried, strict=True)]
+
+
+def _variant(name: str, chosen: Measured, measured: Measured) -> Variant:
+    lost = quotient_share(measured.images_per_s, chosen.images_per_s)
+    pays = -lost.value >= 1 - GOOD_ENOUGH and lost.high is not None and lost.high < 0
+    words, flags = name.split("|")
+    return Variant(words, flags, measured.images_per_s, -lost.value, pays)
 
 
 def choose(curve: Sequence[WorkerPoint]) -> list[WorkerPoint]:
-    """Mark the measured point with the fewest workers among those that are as good as the best."""
+    """Mark the measured point with the fewest workers among those that are as good as the best.
+
+    Of several such points the first counts: those of the present loader stand before the others'.
+    """
     measured = [point for point in curve if point.images_per_s is not None]
     best = max((_rate(point) for point in measured), default=0.0)
     good = [point for point in measured if _rate(point) >= GOOD_ENOUGH * best]

@@ -9,7 +9,7 @@ from typing import Any
 
 from segkit.files import read_json, write_json
 from segkit.profiling.records import from_plain
-from segkit.profiling.summary import Differential, Interval, Stalls, Verification, WorkerPoint
+from segkit.profiling.summary import Differential, Interval, Stalls, Variant, Verification, WorkerPoint
 
 FILE = "differential.json"
 
@@ -31,6 +31,7 @@ def read_differential(folder: Path) -> Differential | None:
         curve=[from_plain(WorkerPoint, _with_intervals(point, "images_per_s")) for point in values["curve"]],
         verification=from_plain(Verification, _with_intervals(verification, "measured")) if verification else None,
         settings=values["settings"],
+        variants=[from_plain(Variant, _with_intervals(one, "images_per_s")) for one in values.get("variants", [])],
     )
 
 

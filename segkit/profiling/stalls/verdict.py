@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from segkit.profiling.advice import ADVICE
-from segkit.profiling.stalls.measure import DISTURBED
+from segkit.profiling.stalls.measure import DISTURBED, choose
 from segkit.profiling.summary import Differential, Interval, Verdict, WorkerPoint
 from segkit.profiling.text import percent
 
@@ -27,7 +27,7 @@ def decide_differential(differential: Differential) -> Verdict:
     return Verdict(
         kind,
         TITLES[kind],
-        _sentence(differential, shares, chosen),
+        _sentence(differential, shares, chosen) + _how_long(differential, kind),
         _advice(differential, kind, chosen),
         _sure(differential),
     )
@@ -49,28 +49,44 @@ def _sentence(differential: Differential, shares: dict[str, Interval | None], ch
         return said
     expected = f"expect {chosen.images_per_s.value:.4g} images/s"
     most = f"the net alone does {stalls.compute.value:.4g}"
-    if chosen.workers == settings["workers"]:
-        return f"{said} Keep {_workers(chosen.workers)}: {expected}; {most}."
-    return f"{said} Use {_workers(chosen.workers)}: {expected} (now {stalls.warm.value:.4g}; {most})."
+    if (chosen.loader, chosen.workers) == (settings["loader"], settings["workers"]):
+        return f"{said} Keep it: {expected}; {most}."
+    other = f"loader {chosen.loader} and " if chosen.loader != settings["loader"] else ""
+    return f"{said} Use {other}{_workers(chosen.workers)}: {expected} (now {stalls.warm.value:.4g}; {most})."
+
+
+def _how_long(differential: Differential, kind: str) -> str:
+    """Storage is waited for in each epoch only where memory cannot hold the data."""
+    data, memory = (differential.settings.get(key) for key in ("data_bytes", "memory_bytes"))
+    if kind != "fetch" or data is None or not memory:
+        return ""
+    if data < memory:
+        return f" The data ({data / 1e9:.2g} GB) fit into memory: storage counts in the first epoch only."
+    return f" The data ({data / 1e9:.2g} GB) do not fit into the free memory: storage counts in every epoch."
 
 
 def _advice(differential: Differential, kind: str, chosen: WorkerPoint | None) -> list[str]:
     settings = differential.settings
     advice = []
-    if chosen is not None and chosen.images_per_s is not None:
-        advice.append(f"--loader {chosen.loader} --workers {chosen.workers} --prefetch {settings['prefetch']}")
-        better = [p for p in differential.curve if p.images_per_s is None and p.predicted is not None]
-        best = max(better, key=lambda p: p.predicted or 0.0, default=None)
-        if best is not None and (best.predicted or 0.0) > 1.03 * chosen.images_per_s.value:
-            advice.insert(
-                0,
-                f"--loader {best.loader} --workers {best.workers}: predicted {best.predicted:.4g} images/s "
-                f"(measured best of {chosen.loader}: {chosen.images_per_s.value:.4g})",
-            )
-    pinned = settings.get("pinned")
-    if pinned is not None and not settings.get("on_cpu"):
-        advice.append(f"Batches are copied from {'pinned' if pinned else 'pageable'} memory.")
+    if chosen is not None:
+        flags = f"--loader {chosen.loader} --workers {chosen.workers}"
+        flags += f" --prefetch {settings['prefetch']}" if chosen.workers else ""
+        better = [variant.flags for variant in differential.variants if variant.pays]
+        advice.append(f"`{' '.join([flags, *better])}`")
+        if chosen.loader != settings["loader"]:
+            advice += _best_of_present(differential)
+    advice += [f"{v.name.capitalize()}: {100 * v.gain:+.1f} % images/s." for v in differential.variants]
     return advice + (ADVICE[kind] if kind != "none" else [])
+
+
+def _best_of_present(differential: Differential) -> list[str]:
+    """What to do for those who keep the present loader."""
+    loader = differential.settings["loader"]
+    points = choose([point for point in differential.curve if point.loader == loader])
+    best = next((point for point in points if point.chosen), None)
+    if best is None or best.images_per_s is None:
+        return []
+    return [f"Best of loader {loader}: {_workers(best.workers)}, {best.images_per_s.value:.4g} images/s."]
 
 
 def _sure(differential: Differential) -> str:
