@@ -23,7 +23,7 @@ class ProfilerCallback(Callback):  # type: ignore[misc]
         loader = {"workers": getattr(trainer.train_dataloader, "num_workers", None)}
         options = {"device": trainer.strategy.root_device, **loader, **self._options}
         profiler = self._fit.enter_context(Profiler(*self._args, **options))
-        profiler.attach(model=module)
+        profiler.attach(model=trainer.model)
         self._clock = profiler.clock
         for optimizer in trainer.optimizers:  # its step's beginning tells nothing: forward and backward run inside
             self._fit.callback(optimizer.register_step_post_hook(lambda *_: self._clock.switch("compute")).remove)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from segkit.profiling.report import words
 from segkit.profiling.report.colours import label, ordered
@@ -179,12 +180,33 @@ def workers(summary: RunSummary) -> Table:
     return Table(head, "lrrrl", rows).without_empty_columns()
 
 
+# Of a differential analysis: what the description says already, and the words for the rest.
+_TOLD_ELSEWHERE = ("batch", "loader", "workers", "cpus", "on_cpu")
+_SECONDS = {
+    "load_s": "one process makes a batch in",
+    "compute_s": "the net computes a step in",
+    "copy_s": "a batch is copied in",
+}
+_SIZES = {"data_bytes": "data", "memory_bytes": "memory that was free"}
+
+
+def _setting(key: str, value: Any) -> list[str]:
+    if key in _SECONDS:
+        return [_SECONDS[key], words.duration(float(value))]
+    if key in _SIZES:
+        return [_SIZES[key], words.gib(float(value))]
+    if key == "contention":
+        return ["a second of loading slows the net by", words.duration(float(value))]
+    return [key, str(value)]
+
+
 def settings(summary: RunSummary) -> Table:
     """What ran."""
     rows = [[key, str(value)] for key, value in summary.description.items()]
     if summary.differential:
-        known = set(summary.description)
-        rows += [[key, str(value)] for key, value in summary.differential.settings.items() if key not in known]
+        known = {*summary.description, *_TOLD_ELSEWHERE}
+        values = summary.differential.settings.items()
+        rows += [_setting(key, value) for key, value in values if key not in known and value is not None]
     rows += [["folder", summary.path], ["started", words.clock(summary.started)]]
     return Table(["setting", "value"], "ll", rows)
 
