@@ -19,10 +19,11 @@ from typing import Any
 from benchmarks.timing import machine
 from segkit.data.phantom import write_phantom
 from segkit.profiling.analysis import read_ranks, steady_rate, summarise
+from segkit.profiling.stalls.measure import choose
 from segkit.profiling.summary import RunSummary
 
 ROOT = Path(__file__).parent.parent
-NET = ["--model", "unet", "--width", "4", "--batch", "4", "--loader", "files", "--device", "cpu"]
+NET = ["--model", "unet", "--width", "4", "--crop", "32", "--batch", "4", "--loader", "files", "--device", "cpu"]
 COUNTS = (0, 1, 2, 3, 4)
 
 
@@ -38,13 +39,13 @@ class Case:
 
 
 CASES = (
-    Case("decode", "profile", ("prep",), 0.02),
-    Case("burn", "profile", ("prep",), 0.02),
+    Case("decode", "profile", ("prep",)),
+    Case("burn", "profile", ("prep",)),
     Case("disk", "profile", ("fetch",)),
-    Case("copy", "profile", ("copy",), 0.01),
+    Case("copy", "profile", ("copy",)),
     Case("none", "profile", ("none",)),
-    Case("rank", "train", ("straggler",), 0.02, ("--gpus", "2")),
-    Case("validation", "train", ("validate",), 0.01),
+    Case("rank", "train", ("straggler",), words=("--gpus", "2")),
+    Case("validation", "train", ("validate",)),
     Case("none", "train", ("none",)),
 )
 
@@ -59,7 +60,7 @@ def main() -> None:
     rows = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        write_phantom(folder / "data", patients=24, slices=16, size=96)
+        write_phantom(folder / "data", patients=24, slices=16, size=64)
         for k, case in enumerate(case for case in CASES if arguments.only in ("", case.fault)):
             summary = run(case, folder, folder / f"run{k}", arguments.seconds)
             verdict = summary.verdict
@@ -115,7 +116,8 @@ def command(case: Case, folder: Path, verb: str, *words: str) -> None:
 def compare_counts(case: Case, folder: Path, summary: RunSummary) -> dict[str, Any]:
     """Train at each worker count for longer, and compare the recommended one with the best."""
     differential = summary.differential
-    chosen = next(point for point in differential.curve if point.chosen) if differential else None
+    files = [point for point in differential.curve if point.loader == "files"] if differential else []
+    chosen = next((point for point in choose(files) if point.chosen), None)
     rates: dict[int, float] = {}
     for count in COUNTS:
         target = folder / f"count-{case.fault}-{count}"

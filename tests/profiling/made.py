@@ -63,8 +63,9 @@ def rank_summary(rank: int, **values: object) -> RankSummary:
     return replace(plain, **values)  # type: ignore[arg-type]
 
 
-def host_summary(*, cpus: int = 4, cpu_workers: float | None = None, read: float | None = None) -> HostSummary:
-    return HostSummary("node1", cpus, 1.0, cpu_workers, read, {"t": []})
+def host_summary(*, cpus: int = 4, **values: float) -> HostSummary:
+    plain = HostSummary("node1", cpus, cpu_main=1.0, cpu_workers=None, read=None, series={"t": []})
+    return replace(plain, **values)  # type: ignore[arg-type]
 
 
 def run_summary(workers: int | None = 0, **seconds: float) -> RunSummary:
