@@ -87,7 +87,7 @@ def test_a_folder_of_slices_is_one_scan(segkit: Run, tmp_path: Path, model: Path
 def test_a_volume_keeps_its_place(segkit: Run, tmp_path: Path) -> None:
     write_threshold_model(tmp_path / "model.onnx", threshold_metadata(channels=1, classes=3, fit="pad"))
     data = np.random.default_rng(0).integers(0, 2000, (20, 30, 8)).astype(np.int16)
-    affine = np.array([[0, 0, 3, 5], [-1.5, 0, 0, 6], [0, 2, 0, 7], [0, 0, 0, 1.0]])
+    affine = np.array([[0, 0, 3, 5], [-1.5, 0, 0, 6], [0, 1.5, 0, 7], [0, 0, 0, 1.0]])
     nibabel.save(nibabel.Nifti1Image(data, affine), tmp_path / "scan.nii.gz")
     done = segkit("segment", "scan.nii.gz", "--model", "model.onnx", "--json")
     assert (done.returncode, done.stderr) == (0, "")
@@ -96,7 +96,7 @@ def test_a_volume_keeps_its_place(segkit: Run, tmp_path: Path) -> None:
     np.testing.assert_array_equal(np.asarray(mask.dataobj), expected)
     assert mask.affine.tobytes() == affine.tobytes()
     content = json.loads((tmp_path / "scan_mask.json").read_text())
-    millilitres = np.count_nonzero(expected == 2) * 9 / 1000
+    millilitres = np.count_nonzero(expected == 2) * 6.75 / 1000
     assert content["classes"]["edema"]["ml"] == pytest.approx(millilitres, abs=1e-3)
     assert f"edema {millilitres:.2f} ml" in done.stdout
 
