@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from segkit.errors import FileError
 from segkit.imaging.grid import display_axes, display_spacing, largest_shift
+from segkit.imaging.marks import MARK
 from segkit.imaging.scan import MAX_BYTES, MAX_SLICE_PIXELS, NiftiGeometry, Scan
 from segkit.imaging.sniff import HEAD_BYTES, unreadable
 
@@ -62,7 +63,7 @@ def mask_header(geometry: NiftiGeometry) -> bytes:
     header["vox_offset"] = header.single_vox_offset
     header["scl_slope"], header["scl_inter"] = 1, 0
     header["cal_min"], header["cal_max"] = 0, 0
-    header["intent_code"], header["intent_name"] = 1002, b""  # NIFTI_INTENT_LABEL
+    header["intent_code"], header["intent_name"] = 1002, MARK.encode()  # NIFTI_INTENT_LABEL
     return bytes(header.binaryblock)
 
 

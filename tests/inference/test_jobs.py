@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from segkit.errors import SegkitError
 from segkit.inference.jobs import check_targets, plan_channels, plan_scans
@@ -80,6 +81,9 @@ def test_nothing_is_overwritten(folder: Path) -> None:
     check("x.tif")
     with pytest.raises(SegkitError, match=r"s_1_mask\.tif: exists; --force"):
         check("p1/s_1.tif")
+    with pytest.raises(SegkitError, match=r"s_1_mask\.tif: exists and was not written by segkit"):
+        check("p1/s_1.tif", force=True)
+    Image.new("L", (4, 4)).save(folder / "p1/s_1_mask.tif", tiffinfo={305: "segkit"})
     check("p1/s_1.tif", force=True)
     with pytest.raises(SegkitError, match="is a scan of this call"):
         check("x.tif", output="x.tif", force=True)

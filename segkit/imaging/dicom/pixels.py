@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -64,18 +65,18 @@ def _is_signed(header: Dataset) -> bool:
 
 
 def _read_frames(member: Member, frames: Sequence[Frame], stack: Stack) -> Iterator[NDArray[Any]]:
-    where = f"{stack.name}, instance {frames[0].instance}"
+    source, number_ = Path(stack.name), frames[0].instance  # no file name: it may be the patient's
     try:
         dataset = read_dataset(member, pixels=True)
     except (DamagedError, NotDicomError) as error:
-        raise FileError(member.path, f"{where} {error}") from error
+        raise FileError(source, f"instance {number_} {error}") from error
     for frame in frames:
         try:
             stored = _unpack(dataset, frame.index)
         except Exception as error:  # decoders have no common base; their texts may hold values of the file
-            raise FileError(member.path, f"{where} {_why(dataset, error)}", _remedy(dataset)) from error
+            raise FileError(source, f"instance {number_} {_why(dataset, error)}", _remedy(dataset)) from error
         if stored.shape != stack.first.shape:
-            raise FileError(member.path, f"{where} unpacks to {stored.shape}, not to {stack.first.shape}")
+            raise FileError(source, f"instance {number_} unpacks to {stored.shape}, not to {stack.first.shape}")
         yield _intensities(stored, frame, dataset)
 
 

@@ -113,7 +113,7 @@ def _by_timing(frame: Frame) -> tuple[str, str]:
     """The kind by repetition, echo and inversion time in ms, and these times as words."""
     repetition, echo, inversion = _times(frame)
     known = {"TR": repetition, "TE": echo, "TI": inversion}
-    words = " ".join(f"{name} {time:.4g}" for name, time in known.items() if time)
+    words = " ".join(f"{name} {round(time, 1):g}" for name, time in known.items() if time)
     if not echo or not repetition:
         return "", ""
     if inversion and inversion >= 1400 and repetition >= 4000:

@@ -19,6 +19,7 @@ from segkit.imaging.grid import display_axes, display_spacing
 from segkit.imaging.read import as_channels
 from segkit.imaging.scan import MAX_BYTES, NiftiGeometry, Scan
 
+_LARGEST_NUMBER = 2**31 - 2  # of an integer string, less one for the report's series
 _TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])  # DICOM's axes run to left, posterior, superior
 
 
@@ -27,25 +28,31 @@ class DicomGeometry:
     """Which images the slices of a scan are, so that a mask can refer to them.
 
     Attributes:
-        slices: the image of each slice of the file's grid; None where one is missing.
         study_uid: of the study.
-        series: role, series UID and series number of each channel.
+        stacks: role and series of each channel; a series that stands in for others once.
+        reference: the role whose series the mask lies on.
+        free_number: a series number that the study has not used.
     """
 
-    slices: tuple[Frame | None, ...]
     study_uid: str
-    series: tuple[tuple[str, str, int | None], ...]
+    stacks: tuple[tuple[str, Stack], ...]
+    reference: str
+    free_number: int = 1
+
+    @property
+    def slices(self) -> tuple[Frame | None, ...]:
+        """The image of each slice of the grid that the mask lies on; None where one is missing."""
+        return dict(self.stacks)[self.reference].frames
+
+    @property
+    def series(self) -> list[tuple[str, str, int | None]]:
+        """Role, series UID and series number of each channel."""
+        return [(role, stack.series_uid, stack.series_number) for role, stack in self.stacks]
 
     @property
     def series_number(self) -> int | None:
         """Number of the series that the mask lies on."""
-        return next((number for _, uid, number in self.series if uid == self.series_uid), None)
-
-    @property
-    def series_uid(self) -> str:
-        """UID of the series that the mask lies on."""
-        frame = next(frame for frame in self.slices if frame is not None)
-        return str(frame.header.SeriesInstanceUID)
+        return dict(self.stacks)[self.reference].series_number
 
 
 def read_dicom(path: Path) -> Scan:
@@ -90,9 +97,9 @@ def read_study(study: Study, picks: Mapping[str, str], wanted: Sequence[str]) ->
     used = [role if role in choice.roles else reference for role in wanted]
     scans = {role: read_stack(choice.roles[role], len(set(used))) for role in dict.fromkeys(used)}
     scan = as_channels([scans[role] for role in used], wanted.index(reference)) if len(used) > 1 else scans[reference]
-    stacks = [(role, choice.roles[role]) for role in used]
-    series = tuple((role, stack.series_uid, stack.series_number) for role, stack in stacks)
-    geometry = DicomGeometry(choice.roles[reference].frames, study.uid, series)
+    stacks = tuple((role, choice.roles[role]) for role in dict.fromkeys(used))
+    free = 1 + max(stack.series_number or 0 for stack in study.stacks)
+    geometry = DicomGeometry(study.uid, stacks, reference, min(free, _LARGEST_NUMBER))
     notes = (*choice.notes, *scan.notes)
     return replace(scan, channels=tuple(wanted), dicom=geometry, notes=notes), choice
 
