@@ -82,7 +82,8 @@ def segment(
     from segkit.inference.find import find_model
     from segkit.inference.jobs import check_targets
 
-    warnings.filterwarnings("ignore", module="PIL")  # of damaged files, which get their one line anyway
+    # Of damaged files, which get their one line anyway; those of DICOM libraries hold values of the file.
+    warnings.filterwarnings("ignore", module="PIL|pydicom|highdicom")
     plan = _plan(scans or [], (pre, flair, post), output)
     model_path = find_model(model)
     check_targets(plan.jobs, overlay=overlay, measures=json, force=force)
@@ -95,6 +96,9 @@ def segment(
 
     slicing = Slicing(plane, pixel_mm, smooth)
     wanted = Wanted(overlay, json, sr, anonymise, min_lesion or "", largest_component, force)
+    if not plan.studies:
+        # nibabel imports pydicom where that is installed, which takes longer than all that a NIfTI needs.
+        sys.modules.setdefault("pydicom", None)  # type: ignore[arg-type]
     loading = _Loading(model_path, device, plan, batch)
     failed = len(plan.failures)
     jobs: list[Job | StudyJob] = [*plan.jobs, *plan.studies]

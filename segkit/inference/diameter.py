@@ -13,7 +13,7 @@ def longest_diameter(voxels: NDArray[np.bool_], axes: NDArray[np.float64]) -> fl
 
     Row i of `axes` is the step of one index along axis i, as a vector. The surface runs midway between a voxel
     inside and one outside, as a marching-cubes mesh of the mask does: the diameter of one voxel is its longest
-    side, and a sphere's is neither too long nor too short by a voxel.
+    side, and a sphere's is right to about a voxel.
     """
     points = _surface(voxels) @ axes
     return _largest_distance(_candidates(points))

@@ -58,6 +58,8 @@ class Anonymiser:
         from pydicom.dataset import FileMetaDataset
 
         self._walk(dataset)
+        # One made-up patient a study, so that an archive does not merge the studies of different patients.
+        dataset.PatientID = "ANON" + str(dataset.get("StudyInstanceUID", ""))[-12:]
         meta = FileMetaDataset()  # the old one names the devices that sent the file
         meta.TransferSyntaxUID = dataset.file_meta.TransferSyntaxUID
         dataset.file_meta = meta

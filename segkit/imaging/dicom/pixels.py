@@ -74,7 +74,9 @@ def _read_frames(member: Member, frames: Sequence[Frame], stack: Stack) -> Itera
         try:
             stored = _unpack(dataset, frame.index)
         except Exception as error:  # decoders have no common base; their texts may hold values of the file
-            raise FileError(source, f"instance {number_} {_why(dataset, error)}", _remedy(dataset)) from error
+            with quiet():
+                why, remedy = _why(dataset, error), _remedy(dataset)
+            raise FileError(source, f"instance {number_} {why}", remedy) from error
         if stored.shape != stack.first.shape:
             raise FileError(source, f"instance {number_} unpacks to {stored.shape}, not to {stack.first.shape}")
         yield _intensities(stored, frame, dataset)
