@@ -26,13 +26,13 @@ class Components:
         labels: `[S, H, W]`, 0 is background.
         sizes: voxels of each label.
         classes: class of each label.
-        boxes: the slices, rows and columns that each label lies within.
+        boxes: `[labels, 6]`, the first and last slice, row and column of each label.
     """
 
     labels: NDArray[Any]
     sizes: NDArray[np.int64]
     classes: NDArray[np.uint8]
-    boxes: list[tuple[slice, slice, slice]]
+    boxes: NDArray[Any]
 
 
 def components(mask: NDArray[np.uint8]) -> Components:
@@ -40,7 +40,7 @@ def components(mask: NDArray[np.uint8]) -> Components:
     import cc3d
 
     labels = cc3d.connected_components(np.ascontiguousarray(mask), connectivity=_NEIGHBOURS)
-    statistics = cc3d.statistics(labels)
+    statistics = cc3d.statistics(labels, no_slice_conversion=True)  # objects for millions of specks take gigabytes
     sizes = statistics["voxel_counts"].astype(np.int64)
     classes = np.zeros(len(sizes), np.uint8)
     for plane, values in zip(labels, mask, strict=True):  # by slice: an index array is 8 bytes a voxel
@@ -134,16 +134,16 @@ def _millilitres(voxels: int, scan: Scan) -> float | None:
 
 def _lesion(found: Components, label: int, scan: Scan) -> dict[str, Any]:
     """One component: its size, its diameters in space and within a slice, and where it lies."""
-    box = found.boxes[label]
-    voxels = found.labels[box] == label
-    centre = np.argwhere(voxels).mean(axis=0) + [part.start for part in box]
+    first, last = found.boxes[label][::2].astype(int), found.boxes[label][1::2].astype(int)
+    voxels = found.labels[tuple(slice(low, high + 1) for low, high in zip(first, last, strict=True))] == label
+    centre = np.argwhere(voxels).mean(axis=0) + first
     affine = scan.display_affine
     lesion: dict[str, Any] = {
         "pixels": int(found.sizes[label]),
         "ml": _millilitres(int(found.sizes[label]), scan),
         "longest_diameter_mm": None,
         "longest_diameter_in_slice_mm": None,
-        "slices": [int(box[0].start), int(box[0].stop) - 1],
+        "slices": [int(first[0]), int(last[0])],
         "centre": [round(float(at), 2) for at in centre],
         "centre_mm": None if affine is None else [round(float(at), 2) for at in affine[:3] @ [*centre, 1.0]],
     }

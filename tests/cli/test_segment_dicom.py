@@ -201,6 +201,26 @@ def test_dicom_libraries_are_imported_for_dicom_only(tmp_path: Path, voxels) -> 
     assert imported.isdisjoint({"pydicom", "highdicom", "gdcm", "torch", "dicomanonymizer"})
 
 
+def test_without_the_extra_there_is_one_line(tmp_path: Path, voxels) -> None:
+    hidden = tmp_path / "hidden"
+    hidden.mkdir()
+    # An environment whose site-packages lack pydicom: the finder leaves it out.
+    (hidden / "sitecustomize.py").write_text(
+        "import sys\n"
+        "from importlib.machinery import PathFinder\n"
+        "find = PathFinder.find_spec\n"
+        "def without(name, path=None, target=None):\n"
+        "    return None if name == 'pydicom' else find(name, path, target)\n"
+        "PathFinder.find_spec = without\n"
+    )
+    environment = clean_environment()
+    environment["PYTHONPATH"] = f"{hidden}:{environment['PYTHONPATH']}"
+    command = [sys.executable, "-m", "segkit", "segment", "study", "--model", "model.onnx"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "DICOM needs the package pydicom; pip install 'segkit[dicom]'" in done.stderr
+
+
 def test_inspect_shows_what_would_be_chosen(segkit: Run, tmp_path: Path, voxels) -> None:
     done = segkit("data", "inspect", "study")
     assert (done.returncode, done.stderr) == (0, "")

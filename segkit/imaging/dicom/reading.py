@@ -6,6 +6,7 @@ import contextlib
 import logging
 import warnings
 from collections.abc import Iterator
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from segkit.errors import SegkitError
@@ -14,7 +15,7 @@ from segkit.imaging.dicom.files import Member
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-MISSING = "reading DICOM needs pydicom; pip install 'segkit[dicom]'"
+_NEEDED = ("pydicom", "highdicom")
 
 logging.getLogger("pydicom").addHandler(logging.NullHandler())  # it logs values; handlers of the program still get them
 
@@ -27,13 +28,18 @@ class DamagedError(Exception):
     """The file is DICOM, but cannot be used. The text holds no value of the file's."""
 
 
+def require_packages() -> None:
+    """Raise SegkitError where the packages of the extra `dicom` are not installed."""
+    for name in _NEEDED:
+        if find_spec(name) is None:
+            raise SegkitError(f"DICOM needs the package {name}; pip install 'segkit[dicom]'")
+
+
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Let pydicom accept what scanners write against the standard, and keep its warnings, which hold values, back."""
-    try:
-        from pydicom import config
-    except ModuleNotFoundError as error:
-        raise SegkitError(MISSING) from error
+    from pydicom import config
+
     before = config.settings.reading_validation_mode
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -14,6 +14,7 @@ from segkit.imaging.dicom.choose import Choice, choose, reference_role
 from segkit.imaging.dicom.files import find_members
 from segkit.imaging.dicom.frames import Frame
 from segkit.imaging.dicom.pixels import read_voxels
+from segkit.imaging.dicom.reading import require_packages
 from segkit.imaging.dicom.stacks import Stack, Study, find_studies
 from segkit.imaging.grid import display_axes, display_spacing
 from segkit.imaging.read import as_channels
@@ -78,7 +79,9 @@ def open_studies(paths: Sequence[Path]) -> tuple[list[Study], list[str]]:
 
     Raises:
         FileError: a path that cannot be read, or no image in any.
+        SegkitError: the packages of the extra `dicom` are missing.
     """
+    require_packages()
     studies, notes = find_studies(find_members(paths))
     if not studies:
         where = paths[0] if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more"
