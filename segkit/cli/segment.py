@@ -215,9 +215,13 @@ def _read_study(job: StudyJob, channels: tuple[str, ...]) -> tuple[Scan, str]:
     from segkit.imaging.dicom.sequences import ROLE_NAMES
     from segkit.imaging.dicom.volume import read_study
 
-    scan, _ = read_study(job.study, job.picks, roles_of(channels))
+    try:
+        scan, choice = read_study(job.study, job.picks, roles_of(channels))
+    except SegkitError as error:
+        raise SegkitError(f"{job.name}: {error}") from error
     used = scan.dicom.stacks if scan.dicom is not None else ()
-    return scan, ", ".join(f"{ROLE_NAMES[role]}: {stack.name}" for role, stack in used)
+    names = [f"{ROLE_NAMES[role] if choice.recognised else 'every channel'}: {stack.name}" for role, stack in used]
+    return scan, ", ".join(names)
 
 
 def _complain(message: object) -> None:

@@ -49,6 +49,7 @@ class StudyJob:
     picks: dict[str, str]  # role -> series number, UID or folder
     output: Path  # a directory, or the mask itself
     prefix: str  # tells the studies of a call apart
+    name: str  # what messages call it: the path that was given, or the study's number
 
     @property
     def slices(self) -> int:
@@ -160,7 +161,8 @@ def _plan_studies(plan: Plan, paths: list[Path], output: Path | None, picks: dic
         raise SegkitError(f"{len(studies)} studies are given; --pre, --flair and --post choose series of one")
     for number, study in enumerate(studies, 1):
         prefix = f"study-{number}-" if len(studies) > 1 else ""
-        plan.studies.append(StudyJob(study, picks, target, prefix))
+        name = f"study {number} of {len(studies)}" if len(studies) > 1 else str(paths[0])
+        plan.studies.append(StudyJob(study, picks, target, prefix, name))
 
 
 def _holds_dicom(folder: Path) -> bool:

@@ -201,6 +201,34 @@ def test_dicom_libraries_are_imported_for_dicom_only(tmp_path: Path, voxels) -> 
     assert imported.isdisjoint({"pydicom", "highdicom", "gdcm", "torch", "dicomanonymizer"})
 
 
+def test_hostile_files_are_masks_or_one_line_each(tmp_path: Path, shared: Path) -> None:
+    """In one process, because seventeen starts take long; each file as a call of its own."""
+    write_threshold_model(tmp_path / "model.onnx", threshold_metadata(fit="pad"))
+    script = (
+        "import sys\n"
+        "from segkit.cli.plain import run\n"
+        "from segkit.cli.segment import segment\n"
+        "from segkit.errors import SegkitError\n"
+        "for number, file in enumerate(sys.argv[1:]):\n"
+        "    try:\n"
+        "        run(segment, [file, '--model', 'model.onnx', '-o', f'out/{number}'])\n"
+        "    except SegkitError as error:\n"
+        "        print('segkit:', error, file=sys.stderr)\n"
+        "    except SystemExit:\n"
+        "        pass\n"
+    )
+    files = sorted((shared / "hostile" / "dicom").iterdir())
+    command = [sys.executable, "-c", script, *map(str, files)]
+    done = subprocess.run(command, cwd=tmp_path, env=clean_environment(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    lines = done.stderr.splitlines()
+    assert all(line.startswith("segkit: ") for line in lines), done.stderr[-2000:]
+    errors = [line for line in lines if "hostile" in line]
+    masks = list((tmp_path / "out").glob("*/*_seg.dcm"))
+    assert len(masks) == 8
+    assert len(masks) + len(errors) == len(files)
+
+
 def test_without_the_extra_there_is_one_line(tmp_path: Path, voxels) -> None:
     hidden = tmp_path / "hidden"
     hidden.mkdir()

@@ -40,11 +40,16 @@ class Candidate:
 
 @dataclass
 class Choice:
-    """The stack of each role, and what the user should know."""
+    """The stack of each role, and what the user should know.
+
+    Attributes:
+        recognised: False where the only series is taken for every channel, whatever it is.
+    """
 
     roles: dict[str, Stack] = field(default_factory=dict)
     candidates: list[Candidate] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    recognised: bool = True
 
 
 def roles_of(channels: Sequence[str]) -> tuple[str, ...]:
@@ -80,7 +85,7 @@ def choose(study: Study, picks: Mapping[str, str], wanted: Sequence[str] = ("pre
         choice.roles[role] = _picked(role, pick, study)
     reference = reference_role(wanted)
     if reference not in choice.roles:
-        choice.roles[reference] = _find_reference(reference, usable, choice.notes)
+        choice.roles[reference] = _find_reference(reference, usable, choice)
     stack = choice.roles[reference]
     for role in ("post", "pre", "t2"):
         if role not in choice.roles and role in (*wanted, "pre", "post"):
@@ -124,7 +129,7 @@ def _picked(role: str, pick: str, study: Study) -> Stack:
     return max(usable, key=lambda stack: len(stack.present))
 
 
-def _find_reference(role: str, usable: list[Candidate], notes: list[str]) -> Stack:
+def _find_reference(role: str, usable: list[Candidate], choice: Choice) -> Stack:
     """The best series of a role; the only series of a study, whatever it is."""
     kind = {"flair": "flair", "t2": "t2"}.get(role, "t1")
     contrasts = ("", role) if kind == "t1" else ("",)
@@ -133,11 +138,12 @@ def _find_reference(role: str, usable: list[Candidate], notes: list[str]) -> Sta
         return max(found, key=lambda one: (one.finding.contrast != "", _quality(one.stack))).stack
     if len(usable) == 1:
         stack = usable[0].stack
+        choice.recognised = False
         what = f"{stack.name} is not recognised as {ROLE_NAMES[role]}"
-        notes.append(f"{what}; as the only series it is taken for every channel")
+        choice.notes.append(f"{what}; as the only series it is taken for every channel")
         modality = str(value(stack.first.header, "Modality", ""))
         if modality != "MR":
-            notes.append(f"{stack.name} is {modality or 'of no modality'}, not MR")
+            choice.notes.append(f"{stack.name} is {modality or 'of no modality'}, not MR")
         return stack
     names = ", ".join(candidate.stack.name for candidate in usable[:8])
     remedy = f"name it with --{role} NUMBER (segkit data inspect shows them)"

@@ -83,6 +83,7 @@ def make_segmentation(
                 content_label="SEGKIT",
                 content_description="Automatic segmentation, not for diagnosis",
                 transfer_syntax_uid=ExplicitVRLittleEndian,
+                omit_empty_frames=bool(mask.any()),  # a segmentation must have a frame
                 **author.equipment(),
             )
             segmentation.SeriesDescription = f"segkit {author.model}"[:64]
