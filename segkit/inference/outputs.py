@@ -89,6 +89,8 @@ def finish(mask: NDArray[np.uint8], scan: Scan, wanted: Wanted) -> NDArray[np.ui
     Raises:
         ConfigError: a minimum that is no size, or is in millilitres for a scan without a spacing.
     """
+    if not wanted.min_lesion and not wanted.largest:
+        return mask
     from segkit.inference.postprocess import largest_component, minimum_voxels, remove_small
 
     if wanted.min_lesion:

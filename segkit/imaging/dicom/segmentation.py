@@ -87,6 +87,8 @@ def make_segmentation(
                 **author.equipment(),
             )
             segmentation.SeriesDescription = f"segkit {author.model}"[:64]
+            if "ContentCreatorName" not in segmentation:
+                segmentation.ContentCreatorName = ""  # which must be there, and may be empty: nobody drew it
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         what = f"cannot be referred to by a segmentation ({type(error).__name__})"
         raise FileError(scan.source, what, _INSTEAD) from error
