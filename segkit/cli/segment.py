@@ -91,11 +91,15 @@ def segment(
         _complain(message)
     if (sr or anonymise) and plan.jobs:
         raise SegkitError("--sr and --anonymise are for DICOM")
+    if volume is not None and plan.studies:
+        raise SegkitError("--volume is for NIfTI; of a DICOM study --flair and the like choose a series")
     from segkit.inference.outputs import Wanted
+    from segkit.inference.postprocess import LesionSize
     from segkit.inference.segmenter import Slicing
 
     slicing = Slicing(plane, pixel_mm, smooth)
-    wanted = Wanted(overlay, json, sr, anonymise, min_lesion or "", largest_component, force)
+    least = LesionSize.parse(min_lesion) if min_lesion else None
+    wanted = Wanted(overlay, json, sr, anonymise, least, largest_component, force)
     if not plan.studies:
         # nibabel imports pydicom where that is installed, which takes longer than all that a NIfTI needs.
         sys.modules.setdefault("pydicom", None)  # type: ignore[arg-type]

@@ -172,9 +172,9 @@ def _holds_dicom(folder: Path) -> bool:
 
 
 def _is_dicom(path: Path) -> bool:
-    """Whether a path that was found is DICOM: a file by its content, a folder if it holds no slices."""
+    """Whether a path that was found is DICOM, by its content; a folder of nothing but pictures is not looked through."""
     if path.is_dir():
-        return not naming.slice_files(path) and _holds_dicom(path)
+        return not (naming.slice_files(path) and _only_pictures(path)) and _holds_dicom(path)
     try:
         return kind_of(path) in ("dicom", "zip")
     except FileError:
@@ -233,8 +233,13 @@ def _expand(argument: str) -> list[Path]:
 
 
 def _expand_folder(folder: Path) -> list[Path]:
-    """The folder itself if it holds slices, its volumes if it holds those, else those of its subfolders."""
+    """The folder itself if it holds slices or DICOM, its volumes if it holds those, else those of its subfolders.
+
+    Pictures beside DICOM are a viewer's, as on discs from hospitals.
+    """
     found = _scans_in(folder)
+    if found == [folder] and not _only_pictures(folder) and _holds_dicom(folder):
+        return [folder]
     if not found:
         below = sorted((path for path in folder.iterdir() if path.is_dir()), key=natural_key)
         found = [scan for path in below if not path.name.startswith(".") for scan in _scans_in(path)]
@@ -243,6 +248,12 @@ def _expand_folder(folder: Path) -> list[Path]:
     if not found:
         raise FileError(folder, "holds no scans", READABLE)
     return found
+
+
+def _only_pictures(folder: Path) -> bool:
+    """Whether there is nothing in a folder but slices, masks and hidden files."""
+    visible = (path for path in folder.iterdir() if not path.name.startswith("."))
+    return all(path.suffix.lower() in IMAGE_SUFFIXES for path in visible)
 
 
 def _scans_in(folder: Path) -> list[Path]:

@@ -13,6 +13,7 @@ from segkit import __version__
 from segkit.imaging.marks import MARK
 from segkit.imaging.naming import stem_of
 from segkit.imaging.scan import Scan
+from segkit.inference.postprocess import LesionSize, largest_component, measure, remove_small
 from segkit.inference.segmenter import Model, Segmentation
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ class Wanted:
     Attributes:
         overlay, json, report: pictures; the table of measures; a DICOM structured report.
         anonymise: take the patient out of DICOM objects, and write the images without the patient too.
-        min_lesion: least size of a lesion, as `postprocess.minimum_voxels` reads it; "" for none.
+        min_lesion: least size of a lesion.
         largest: keep the largest component of each class only.
         force: overwrite files that segkit wrote.
     """
@@ -35,7 +36,7 @@ class Wanted:
     json: bool = False
     report: bool = False
     anonymise: bool = False
-    min_lesion: str = ""
+    min_lesion: LesionSize | None = None
     largest: bool = False
     force: bool = False
 
@@ -87,14 +88,10 @@ def finish(mask: NDArray[np.uint8], scan: Scan, wanted: Wanted) -> NDArray[np.ui
     """Drop small lesions, then all but the largest, as wanted.
 
     Raises:
-        ConfigError: a minimum that is no size, or is in millilitres for a scan without a spacing.
+        ConfigError: a minimum in millilitres for a scan without a spacing.
     """
-    if not wanted.min_lesion and not wanted.largest:
-        return mask
-    from segkit.inference.postprocess import largest_component, minimum_voxels, remove_small
-
-    if wanted.min_lesion:
-        mask = remove_small(mask, minimum_voxels(wanted.min_lesion, scan))
+    if wanted.min_lesion is not None:
+        mask = remove_small(mask, wanted.min_lesion.voxels(scan))
     return largest_component(mask) if wanted.largest else mask
 
 
@@ -107,8 +104,6 @@ def write_all(
     classes = model.metadata.classes
     measures = None
     if targets.measures is not None or targets.report is not None:
-        from segkit.inference.postprocess import measure
-
         measures = measure(result.mask, scan, classes)
     anonymiser = _anonymiser(wanted)
     made = _dicom_objects(targets, scan, result, model, measures, anonymiser)  # first, because it may be refused

@@ -64,24 +64,32 @@ def remove_small(mask: NDArray[np.uint8], minimum: int) -> NDArray[np.uint8]:
     return _only(mask, found, found.sizes >= minimum)
 
 
-def minimum_voxels(text: str, scan: Scan) -> int:
-    """The least size of a lesion in voxels: "0.1ml" by the scan's voxels, "30" as it stands.
+@dataclass(frozen=True)
+class LesionSize:
+    """The least size of a lesion, in millilitres or in voxels."""
 
-    Raises:
-        ConfigError: neither; or millilitres for a scan without a spacing.
-    """
-    plain = text.strip().lower().replace(" ", "")
-    try:
-        amount = float(plain.removesuffix("ml"))
-    except ValueError:
-        amount = -1.0
-    if not 0 <= amount < 1e9:
-        raise ConfigError("min_lesion", text, 'a volume such as "0.1ml", or a number of voxels')
-    if not plain.endswith("ml"):
-        return math.ceil(amount)
-    if scan.voxel_mm3 is None:
-        raise ConfigError("min_lesion", text, f"a number of voxels: {scan.source} has no spacing")
-    return math.ceil(amount * 1000 / scan.voxel_mm3 - 1e-6)
+    amount: float
+    in_millilitres: bool
+
+    @classmethod
+    def parse(cls, text: str) -> LesionSize:
+        """Read "0.1ml" or, for voxels, "30". Raises ConfigError for anything else."""
+        plain = text.strip().lower().replace(" ", "")
+        try:
+            amount = float(plain.removesuffix("ml"))
+        except ValueError:
+            amount = -1.0
+        if not 0 <= amount < 1e9:
+            raise ConfigError("min_lesion", text, 'a volume such as "0.1ml", or a number of voxels')
+        return cls(amount, plain.endswith("ml"))
+
+    def voxels(self, scan: Scan) -> int:
+        """In voxels of a scan. Raises ConfigError where that needs a spacing which the scan has not."""
+        if not self.in_millilitres:
+            return math.ceil(self.amount)
+        if scan.voxel_mm3 is None:
+            raise ConfigError("min_lesion", f"{self.amount:g}ml", f"a number of voxels: {scan.source} has no spacing")
+        return math.ceil(self.amount * 1000 / scan.voxel_mm3 - 1e-6)
 
 
 def _only(mask: NDArray[np.uint8], found: Components, keep: NDArray[np.bool_]) -> NDArray[np.uint8]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -153,7 +154,10 @@ def _why(dataset: Dataset, error: Exception) -> str:
 def _remedy(dataset: Dataset) -> str:
     """What to install, where a decoder is missing; else nothing helps but another copy."""
     from pydicom.pixels.decoders.base import get_decoder
+    from pydicom.uid import JPEGExtended12Bit
 
+    if dataset.file_meta.TransferSyntaxUID == JPEGExtended12Bit and find_spec("libjpeg") is None:
+        return "lossy JPEG of 12 bits needs one more decoder: pip install 'segkit[jpeg12]' (GPL)"
     try:
         decoder = get_decoder(dataset.file_meta.TransferSyntaxUID)
     except NotImplementedError:

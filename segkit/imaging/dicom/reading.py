@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 _NEEDED = ("pydicom", "highdicom")
 
-logging.getLogger("pydicom").addHandler(logging.NullHandler())  # it logs values; handlers of the program still get them
+for _library in ("pydicom", "highdicom"):  # they log values of files; handlers of the program still get them
+    logging.getLogger(_library).addHandler(logging.NullHandler())
 
 
 class NotDicomError(Exception):

@@ -1,17 +1,21 @@
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import gdcm
 import numpy as np
 import pydicom.data
 import pytest
 from dicom_series import set_pixels, write_series
 from pydicom import dcmread
 from pydicom.dataset import Dataset
+from pydicom.pixels import get_decoder
 from pydicom.sequence import Sequence
 from pydicom.uid import UID, JPEG2000Lossless, JPEGLSLossless, RLELossless
 
+from segkit.errors import FileError
 from segkit.imaging.dicom.volume import open_studies, read_stack
 from segkit.imaging.read import read_scan
 from segkit.imaging.window import scan_to_uint8
@@ -118,6 +122,42 @@ def test_lossless_compression_changes_nothing(tmp_path: Path, syntax: UID) -> No
         dataset.compress(syntax)
         dataset.save_as(file)
     np.testing.assert_array_equal(read(tmp_path), VOXELS)
+
+
+@pytest.mark.parametrize("syntax", ["JPEGLosslessProcess14_1", "JPEGLosslessProcess14"])
+def test_lossless_jpeg_changes_nothing(tmp_path: Path, syntax: str) -> None:
+    files = write_series(tmp_path, VOXELS)
+    for file in files:
+        reader, change, writer = gdcm.ImageReader(), gdcm.ImageChangeTransferSyntax(), gdcm.ImageWriter()
+        reader.SetFileName(str(file))
+        assert reader.Read()
+        change.SetTransferSyntax(gdcm.TransferSyntax(getattr(gdcm.TransferSyntax, syntax)))
+        change.SetInput(reader.GetImage())
+        assert change.Change()
+        writer.SetFileName(str(file))
+        writer.SetFile(reader.GetFile())
+        writer.SetImage(change.GetOutput())
+        assert writer.Write()
+    assert "JPEG Lossless" in dcmread(files[0]).file_meta.TransferSyntaxUID.name
+    np.testing.assert_array_equal(read(tmp_path), VOXELS)
+
+
+@pytest.mark.parametrize("name", ["SC_rgb_jpeg.dcm", "JPEGLSNearLossless_16.dcm", "JPEG2000.dcm"])
+def test_lossy_compression_has_a_decoder(name: str) -> None:
+    """These files say nothing of their place, so the decoders are asked directly."""
+    dataset = dcmread(Path(pydicom.data.__file__).parent / "test_files" / name)
+    assert get_decoder(dataset.file_meta.TransferSyntaxUID).is_available
+    assert np.ptp(dataset.pixel_array) > 0
+
+
+@pytest.mark.skipif(find_spec("libjpeg") is not None, reason="the decoder is installed")
+def test_lossy_jpeg_of_12_bits_names_its_decoder(tmp_path: Path) -> None:
+    dataset = dcmread(Path(pydicom.data.__file__).parent / "test_files" / "JPGExtended.dcm")
+    dataset.ImagePositionPatient, dataset.ImageOrientationPatient = [0, 0, 0], [1, 0, 0, 0, 1, 0]
+    dataset.PixelSpacing = [1, 1]
+    dataset.save_as(tmp_path / "a.dcm")
+    with pytest.raises(FileError, match=r"JPEG Extended .*pip install 'segkit\[jpeg12\]'"):
+        read_scan(tmp_path / "a.dcm")
 
 
 def test_byte_orders_and_missing_meta_headers_are_one(tmp_path: Path) -> None:
