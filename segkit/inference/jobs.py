@@ -172,7 +172,7 @@ def _holds_dicom(folder: Path) -> bool:
 
 
 def _is_dicom(path: Path) -> bool:
-    """Whether a path that was found is DICOM, by its content; a folder of nothing but pictures is not looked through."""
+    """Whether a path that was found is DICOM, by its content; a folder of pictures alone is not looked through."""
     if path.is_dir():
         return not (naming.slice_files(path) and _only_pictures(path)) and _holds_dicom(path)
     try:
