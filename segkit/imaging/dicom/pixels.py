@@ -96,7 +96,7 @@ def _unpack(dataset: Dataset, index: int) -> NDArray[Any]:
 def _intensities(stored: NDArray[Any], frame: Frame, dataset: Dataset) -> NDArray[Any]:
     header = frame.header
     padding = _is_padding(stored, header)
-    values = _used_bits(stored, header)
+    values = stored
     if str(value(header, "PhotometricInterpretation", "")) == "MONOCHROME1":
         values = _inverted(values, header)
     if "ModalityLUTSequence" in dataset:
@@ -122,15 +122,6 @@ def _is_padding(stored: NDArray[Any], header: Dataset) -> NDArray[np.bool_] | No
     high = low if limit is None else limit
     inside: NDArray[np.bool_] = (stored >= min(low, high)) & (stored <= max(low, high))
     return inside
-
-
-def _used_bits(stored: NDArray[Any], header: Dataset) -> NDArray[Any]:
-    """Without the bits above those stored, which older files use for overlays."""
-    bits, allocated = (int(number(header, name) or 0) for name in ("BitsStored", "BitsAllocated"))
-    if stored.dtype.kind not in "iu" or not 0 < bits < allocated or allocated > 8 * stored.dtype.itemsize:
-        return stored
-    spare = 8 * stored.dtype.itemsize - bits
-    return (stored << spare) >> spare  # an arithmetic shift for signed numbers
 
 
 def _inverted(values: NDArray[Any], header: Dataset) -> NDArray[Any]:
