@@ -91,7 +91,10 @@ def as_channels(scans: Sequence[Scan], reference: int = 0) -> Scan:
             raise FileError(scan.source, f"has {len(scan.channels)} channels where one file a channel is expected")
         channels.append(scan.pixels if same_grid(scan, first) else _moved(scan, first, notes))
         notes.extend(note for note in scan.notes if note not in notes)
-    pixels = np.concatenate(channels, axis=-1)
+    dtype = np.result_type(*channels)
+    if dtype.itemsize > 4:  # what mixed types meet in; no scanner measures more than a float32 holds
+        dtype = np.dtype(np.float32)
+    pixels = np.concatenate(channels, axis=-1, dtype=dtype, casting="same_kind" if dtype.kind == "f" else "safe")
     return replace(first, pixels=pixels, channels=tuple(scan.source.name for scan in scans), notes=tuple(notes))
 
 

@@ -70,3 +70,16 @@ def test_nan_is_no_intensity(tmp_path: Path) -> None:
     data[0] = np.nan
     nibabel.save(nibabel.Nifti1Image(data, np.diag([0.5, 0.5, 0.5, 1])), tmp_path / "nan.nii")
     assert (read_scan([flair, tmp_path / "nan.nii"]).pixels[..., 1] == 7).all()
+
+
+@pytest.mark.parametrize("types", [("i2", "u2", "f4"), ("i4", "f4", "i2"), ("f8", "f8", "f8"), ("i2", "u2", "i2")])
+def test_channels_of_mixed_types_take_four_bytes_at_most(tmp_path: Path, types: tuple[str, ...]) -> None:
+    data = np.random.default_rng(0).integers(0, 1000, (6, 5, 4))
+    files = []
+    for number, dtype in enumerate(types):
+        files.append(tmp_path / f"{number}.nii")
+        nibabel.save(nibabel.Nifti1Image((data + number).astype(dtype), np.eye(4)), files[-1])
+    scan = read_scan(files)
+    assert scan.pixels.itemsize <= 4
+    for number in range(3):
+        np.testing.assert_array_equal(scan.nifti.to_file(scan.pixels[..., number]), data + number)
