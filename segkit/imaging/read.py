@@ -34,7 +34,7 @@ def read_scan(source: Path | str | Sequence[Path | str], volumes: str | None = N
 
 def _read_one(path: Path, volumes: str | None) -> Scan:
     if path.is_dir():
-        return _read_folder(path)
+        return _read_folder(path) if slice_files(path) else _read_dicom_folder(path)
     kind = kind_of(path)
     if kind == "nifti":
         from segkit.imaging.nifti import read_nifti
@@ -51,11 +51,20 @@ def _read_one(path: Path, volumes: str | None) -> Scan:
     return read_image_file(path)
 
 
+def _read_dicom_folder(folder: Path) -> Scan:
+    """The FLAIR, or the only series, of the DICOM study in a folder."""
+    from segkit.imaging.dicom.files import holds_dicom
+
+    if not holds_dicom(folder):
+        raise FileError(folder, "holds no TIFF or PNG slices, and no DICOM")
+    from segkit.imaging.dicom.volume import read_dicom
+
+    return read_dicom(folder)
+
+
 def _read_folder(folder: Path) -> Scan:
     """A folder of single slices as one scan."""
     files = slice_files(folder)
-    if not files:
-        raise FileError(folder, "holds no TIFF or PNG slices")
     first = _read_one(files[0], None)
     if len(files) * max(first.pixels.nbytes, 4 * first.pixels.size) > MAX_BYTES:
         raise FileError(folder, f"holds {len(files)} slices, more than is read at once", "split it")

@@ -47,6 +47,8 @@ def test_any_nesting_zip_gzip_and_single_files_are_the_same(tmp_path: Path) -> N
         (tmp_path / "packed" / f"{file.name}.gz").write_bytes(gzip.compress(file.read_bytes()))
     for source in ([tmp_path / "nested"], [tmp_path / "s.zip"], [tmp_path / "packed"], files, [*files, tmp_path / "s"]):
         np.testing.assert_array_equal(read_stack(stack_of(*source)).pixels[..., 0], VOXELS)
+        if source[0].is_dir() or len(source) == 1:
+            np.testing.assert_array_equal(read_scan(source[0]).pixels[..., 0], VOXELS)
     assert len(find_members([*files, tmp_path / "s"])) == len(files)
     assert holds_dicom(tmp_path / "nested")
     assert holds_dicom(tmp_path / "s.zip")
