@@ -34,8 +34,8 @@ Image.fromarray(mask * np.uint8(255)).save(output)
 """
 
 
-def export_net(path: Path) -> None:
-    """A U-Net of width 32 for 256 x 256 x 3, random weights, through the package's own exporter."""
+def export_net(path: Path, width: int = 32) -> None:
+    """A U-Net for 256 x 256 x 3, random weights, through the package's own exporter."""
     import torch
 
     from segkit.export.onnx_model import export_onnx
@@ -44,9 +44,9 @@ def export_net(path: Path) -> None:
     from segkit.models.registry import build
 
     torch.manual_seed(0)
-    net = DeployedNet(build("unet", in_channels=3, classes=2, width=32), [0.5] * 3, [0.25] * 3)
+    net = DeployedNet(build("unet", in_channels=3, classes=2, width=width), [0.5] * 3, [0.25] * 3)
     names = ("background", "tumour"), ("pre", "flair", "post")
-    export_onnx(net, ModelMetadata("unet", 32, *names, (256, 256), "scale", (0, 255)), path)
+    export_onnx(net, ModelMetadata("unet", width, *names, (256, 256), "scale", (0, 255)), path)
 
 
 def write_scan(path: Path) -> None:

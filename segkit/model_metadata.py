@@ -31,6 +31,8 @@ class ModelMetadata:
     run_id: str = ""
     licence: str = ""
     segkit: str = ""  # version of segkit that exported the model
+    pixel_mm: tuple[float, float] | None = None  # height and width of a training pixel; None where unknown or mixed
+    plane: str = ""  # of the training slices (imaging/planes.py); "" where unknown
 
     def to_props(self) -> dict[str, str]:
         """The fields as `metadata_props`: each value as JSON, each key prefixed with `segkit.`."""
@@ -46,6 +48,7 @@ class ModelMetadata:
         for key in ("model", "width", "classes", "channels", "size", "fit", "mask_values"):
             if key not in known:
                 raise KeyError(f"segkit.{key}")
-        for key in ("classes", "channels", "size", "mask_values"):
-            known[key] = tuple(known[key])
+        for key in ("classes", "channels", "size", "mask_values", "pixel_mm"):
+            if known.get(key) is not None:
+                known[key] = tuple(known[key])
         return cls(**known)

@@ -18,14 +18,29 @@ def inspect_(
     directory: _Directory,
     json_: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
 ) -> None:
-    """Decode everything once: patients, sizes, tumour share, copied channels, unusable files."""
+    """Decode everything once: patients, sizes, tumour share, copied channels, unusable files.
+
+    Of DICOM (a folder, a zip archive, a file): the series, and which would be taken for which sequence and why.
+    """
     import json
 
     from segkit.data.inspect import inspect
     from segkit.data.layouts import find_cases
-    from segkit.errors import FileError
+    from segkit.errors import FileError, SegkitError
 
-    report = inspect(find_cases(directory))
+    try:
+        cases = find_cases(directory)
+    except SegkitError:
+        from segkit.imaging.dicom.files import holds_dicom
+
+        if not holds_dicom(directory):
+            raise
+        from segkit.imaging.dicom.inspect import inspect_dicom
+
+        found = inspect_dicom(directory)
+        print(json.dumps(found.as_json(), indent=2) if json_ else found.as_text())
+        return
+    report = inspect(cases)
     print(json.dumps(report.as_json(), indent=2) if json_ else report.as_text())
     if not report.slices:
         raise FileError(directory, "has no slice that can be used")

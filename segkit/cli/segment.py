@@ -14,24 +14,30 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
+from segkit.cli.progress_bar import ProgressBar
 from segkit.errors import SegkitError
 
 if TYPE_CHECKING:
     from segkit.imaging.scan import Scan
-    from segkit.inference.jobs import Job, Plan
-    from segkit.inference.segmenter import Segmentation, Segmenter
+    from segkit.inference.jobs import Job, Plan, StudyJob
+    from segkit.inference.outputs import Wanted
+    from segkit.inference.segmenter import Segmenter, Slicing
 
 # typer evaluates the annotations of `segment` when it runs, so they use names of this module only.
 _Path = Optional[Path]  # noqa: UP045
 _Text = Optional[str]  # noqa: UP045
 _Number = Optional[int]  # noqa: UP045
+_Decimal = Optional[float]  # noqa: UP045
 _Texts = Optional[list[str]]  # noqa: UP045
 
 
 def segment(
     scans: Annotated[
         _Texts,
-        typer.Argument(help="TIFF, PNG or NIfTI files, folders of slices, patterns.", show_default=False),
+        typer.Argument(
+            help="TIFF, PNG or NIfTI files, folders of slices, patterns; DICOM files, folders, zip archives.",
+            show_default=False,
+        ),
     ] = None,
     model: Annotated[
         _Text, typer.Option(help="An .onnx file, a run directory or a run's name.", show_default=False)
@@ -42,33 +48,67 @@ def segment(
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda; auto takes a GPU for many slices.")] = "auto",
     batch: Annotated[_Number, typer.Option(help="Slices at once; without it, 4 on a CPU, 32 on a GPU.")] = None,
-    overlay: Annotated[bool, typer.Option("--overlay", help="Also write SCAN_overlay.png.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="Also write areas and volumes: SCAN_mask.json.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite files that exist.")] = False,
-    pre: Annotated[_Path, typer.Option(help="First channel: the sequence before contrast.")] = None,
-    flair: Annotated[_Path, typer.Option(help="Second channel: FLAIR; replaces a missing one.")] = None,
-    post: Annotated[_Path, typer.Option(help="Third channel: the sequence after contrast.")] = None,
+    overlay: Annotated[
+        bool, typer.Option("--overlay", help="Also write SCAN_overlay.png, and SCAN_planes.png of a volume.")
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="Also write areas, volumes, lesions: SCAN_mask.json.")] = False,
+    sr: Annotated[bool, typer.Option("--sr", help="DICOM: also write the measures as a structured report.")] = False,
+    anonymise: Annotated[
+        bool, typer.Option("--anonymise", help="DICOM: write everything, and the images, without the patient.")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite files that segkit wrote.")] = False,
+    pre: Annotated[
+        _Text, typer.Option(help="First channel, before contrast: a file; in a study a series number, UID or folder.")
+    ] = None,
+    flair: Annotated[_Text, typer.Option(help="Second channel, FLAIR; replaces a missing one.")] = None,
+    post: Annotated[_Text, typer.Option(help="Third channel, after contrast.")] = None,
+    plane: Annotated[
+        str, typer.Option(help="axial, coronal, sagittal; auto is the model's, else that of the best resolution.")
+    ] = "auto",
+    pixel_mm: Annotated[
+        _Decimal, typer.Option(help="Pixel size in mm to resample slices to; without it, the model's, if it says.")
+    ] = None,
+    volume: Annotated[_Text, typer.Option(help="Of a 4-D NIfTI: a number from 0; all or 0,1 for channels.")] = None,
+    smooth: Annotated[
+        float, typer.Option(help="Gaussian over the probabilities of neighbouring slices: its sigma in slices.")
+    ] = 0.0,
+    min_lesion: Annotated[_Text, typer.Option(help="Drop smaller lesions: 0.1ml, or 30 for voxels.")] = None,
     largest_component: Annotated[
         bool, typer.Option("--largest-component", help="Keep the largest connected part of each class.")
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
 ) -> None:
-    """Turn scans into masks, each written beside its scan as SCAN_mask.tif (.png, .nii.gz)."""
+    """Turn scans into masks, each written beside its scan as SCAN_mask.tif (.png, .nii.gz; DICOM also _seg.dcm)."""
     from segkit.inference.find import find_model
     from segkit.inference.jobs import check_targets
 
-    warnings.filterwarnings("ignore", module="PIL")  # of damaged files, which get their one line anyway
+    # Of damaged files, which get their one line anyway; those of DICOM libraries hold values of the file.
+    warnings.filterwarnings("ignore", module="PIL|pydicom|highdicom")
     plan = _plan(scans or [], (pre, flair, post), output)
     model_path = find_model(model)
     check_targets(plan.jobs, overlay=overlay, measures=json, force=force)
     for message in (*plan.notes, *plan.failures):
         _complain(message)
-    failed = len(plan.failures)
+    if (sr or anonymise) and plan.jobs:
+        raise SegkitError("--sr and --anonymise are for DICOM")
+    if volume is not None and plan.studies:
+        raise SegkitError("--volume is for NIfTI; of a DICOM study --flair and the like choose a series")
+    from segkit.inference.outputs import Wanted
+    from segkit.inference.postprocess import LesionSize
+    from segkit.inference.segmenter import Slicing
+
+    slicing = Slicing(plane, pixel_mm, smooth)
+    least = LesionSize.parse(min_lesion) if min_lesion else None
+    wanted = Wanted(overlay, json, sr, anonymise, least, largest_component, force)
+    if not plan.studies:
+        # nibabel imports pydicom where that is installed, which takes longer than all that a NIfTI needs.
+        sys.modules.setdefault("pydicom", None)  # type: ignore[arg-type]
     loading = _Loading(model_path, device, plan, batch)
-    for job in plan.jobs:
+    failed = len(plan.failures)
+    jobs: list[Job | StudyJob] = [*plan.jobs, *plan.studies]
+    for job in jobs:
         try:
-            scan = _read(job)
-            line = _segment(job, scan, loading.result(), overlay, json, largest_component)
+            lines = _do(job, loading, volume, slicing, wanted)
         except _ModelError as error:
             raise error.cause from None
         except SegkitError as error:
@@ -76,7 +116,7 @@ def segment(
             failed += 1
             continue
         if not quiet:
-            print(line, flush=True)
+            print(*lines, sep="\n", flush=True)
     loading.join()  # where no scan could be read: the process must not end in the middle of it
     if failed:
         sys.exit(SegkitError.exit_code)
@@ -118,87 +158,74 @@ class _Loading(threading.Thread):
         return self._segmenter
 
 
-def _plan(scans: list[str], sequences: tuple[Path | None, Path | None, Path | None], output: Path | None) -> Plan:
-    from segkit.inference.jobs import plan_channels, plan_scans
+def _plan(scans: list[str], sequences: tuple[str | None, str | None, str | None], output: Path | None) -> Plan:
+    from segkit.inference.jobs import ROLES, plan_channels, plan_scans
 
-    if any(sequences):
-        if scans:
-            raise SegkitError("give either scans or --pre --flair --post, not both")
-        return plan_channels(sequences, output)
+    picks = {role: pick for role, pick in zip(ROLES, sequences, strict=True) if pick is not None}
     if not scans:
+        if picks:
+            return plan_channels(sequences, output)
         raise SegkitError("no scan is given; for example: segkit segment scan.tif --model RUN")
-    return plan_scans(scans, output)
+    return plan_scans(scans, output, picks)
 
 
-def _read(job: Job) -> Scan:
+def _do(job: Job | StudyJob, loading: _Loading, volume: str | None, slicing: Slicing, wanted: Wanted) -> list[str]:
+    """Read, segment, write; give the lines to print."""
+    from segkit.inference.jobs import Job, refuse_overwriting
+
+    lines: list[str] = []
+    if isinstance(job, Job):
+        scan, mask, sources = _read(job, volume), job.mask, [str(source) for source in job.sources]
+    else:
+        # Which series are wanted, the model's channels say.
+        scan, chosen = _read_study(job, loading.result().model.metadata.channels)
+        mask, sources = job.mask(scan.dicom.series_number if scan.dicom else None), []
+        lines.append(chosen)
+    segmenter = loading.result()
+    for note in scan.notes:
+        _complain(note)
+
+    from dataclasses import replace
+
+    from segkit.inference.outputs import finish, summary, targets_beside, write_all
+
+    targets = targets_beside(mask, wanted, dicom=scan.dicom is not None, place=scan.affine is not None)
+    refuse_overwriting(targets.files(), wanted.force)
+    progress = ProgressBar("segmenting")
+    try:
+        result = segmenter.segment(scan, slicing, progress)
+    finally:
+        progress.close()
+    result = replace(result, mask=finish(result.mask, scan, wanted))
+    write_all(targets, sources, scan, result, segmenter.model, wanted)
+    if result.plane != "axial":
+        lines.append(f"the net saw {result.plane} slices; --plane chooses others")
+    return [*lines, summary(targets, scan, result, segmenter.model.metadata.classes)]
+
+
+def _read(job: Job, volume: str | None) -> Scan:
     from segkit.imaging.read import read_scan
     from segkit.imaging.write import check_target
 
-    scan = read_scan(job.sources[0] if len(job.sources) == 1 else job.sources)
+    several = len(job.sources) > 1
+    scan = read_scan(job.sources if several else job.sources[0], volume, reference=1 if several else 0)
     check_target(job.mask, scan)
     return scan
 
 
-def _segment(job: Job, scan: Scan, segmenter: Segmenter, overlay: bool, json: bool, largest: bool) -> str:
-    """Segment, write, and give the line to print."""
-    from dataclasses import replace
+def _read_study(job: StudyJob, channels: tuple[str, ...]) -> tuple[Scan, str]:
+    """The scan of a study, and which series it is made of."""
+    from segkit.imaging.dicom.choose import roles_of
+    from segkit.imaging.dicom.sequences import ROLE_NAMES
+    from segkit.imaging.dicom.volume import read_study
 
-    from segkit.imaging.write import write_mask
-
-    metadata = segmenter.model.metadata
-    result = segmenter.segment(scan)
-    if largest:
-        from segkit.inference.postprocess import largest_component
-
-        result = replace(result, mask=largest_component(result.mask))
-    write_mask(job.mask, result.mask, scan, metadata.mask_values)
-    if overlay:
-        from segkit.imaging.overlay import write_overlay
-
-        write_overlay(job.overlay, result.image, result.mask, metadata.classes, spacing=scan.spacing)
-    if json:
-        _write_measures(job, scan, result, segmenter)
-    return _line(job, scan, result, metadata.classes)
-
-
-def _write_measures(job: Job, scan: Scan, result: Segmentation, segmenter: Segmenter) -> None:
-    from segkit.files import write_json
-    from segkit.inference.postprocess import measure
-
-    model = segmenter.model
-    content = {
-        "scan": [str(source) for source in job.sources],
-        "mask": str(job.mask),
-        "model": str(model.path),
-        "run_id": model.metadata.run_id,
-        "device": model.device,
-        "shape": list(scan.shape),
-        "spacing_mm": scan.spacing and list(scan.spacing),
-        "classes": measure(result.mask, scan, model.metadata.classes),
-    }
-    write_json(job.measures, content)
-
-
-def _line(job: Job, scan: Scan, result: Segmentation, classes: tuple[str, ...]) -> str:
-    """`scan_mask.nii.gz: 176 x 188 x 144, tumour 12.3 ml in 31 slices`."""
-    slices, height, width = scan.shape
-    size = f"{width} x {height}" + (f" x {slices}" if slices > 1 else "")
-    parts = [
-        _amount(name, (result.mask == index).any(axis=(1, 2)).sum(), (result.mask == index).sum(), scan)
-        for index, name in enumerate(classes)
-        if index
-    ]
-    return f"{job.mask}: {size}, {', '.join(parts)}"
-
-
-def _amount(name: str, slices: int, pixels: int, scan: Scan) -> str:
-    where = f" in {slices} slices" if scan.shape[0] > 1 else ""
-    if scan.spacing is None:
-        return f"{name} {pixels} px{where}"
-    millimetres = pixels * scan.spacing[1] * scan.spacing[2]
-    if scan.shape[0] == 1:
-        return f"{name} {millimetres:.0f} mm2"
-    return f"{name} {millimetres * scan.spacing[0] / 1000:.2f} ml{where}"
+    try:
+        scan, choice = read_study(job.study, job.picks, roles_of(channels))
+    except SegkitError as error:
+        raise SegkitError(f"{job.name}: {error}") from error
+    used = scan.dicom.stacks if scan.dicom is not None else ()
+    names = [f"{ROLE_NAMES[role] if choice.recognised else 'every channel'}: {stack.name}" for role, stack in used]
+    return scan, ", ".join(names)
 
 
 def _complain(message: object) -> None:

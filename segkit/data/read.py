@@ -26,7 +26,7 @@ from segkit.data.headers import (
 from segkit.errors import FileError
 
 Bytes = npt.NDArray[np.uint8]
-FORMAT = 1  # raise when a decoded slice may differ from what this version gives
+FORMAT = 2  # raise when a decoded slice may differ from what this version gives
 _UNKNOWN = 255  # class index of a mask value that is no class; at most 255 classes exist
 
 

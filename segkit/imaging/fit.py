@@ -16,6 +16,7 @@ from segkit.errors import ConfigError
 from segkit.model_metadata import STRIDE
 
 MODES = ("scale", "pad")
+SAME_PIXEL = 0.01  # pixel sizes that differ by less than this share are one size
 
 
 @dataclass(frozen=True)
@@ -44,11 +45,20 @@ class Placement:
         return slice(top, top + height), slice(left, left + width)
 
 
-def place(source: tuple[int, int], size: tuple[int, int], mode: str) -> Placement:
+def place(
+    source: tuple[int, int],
+    size: tuple[int, int],
+    mode: str,
+    *,
+    pixel: tuple[float, float] | None = None,
+    target: tuple[float, float] | None = None,
+) -> Placement:
     """Place a slice of `source` pixels in a canvas of about `size`, centred.
 
     "scale" enlarges or shrinks the slice as far as it fits, its aspect kept. "pad" keeps its resolution; a
-    side that is longer than the canvas's lengthens the canvas.
+    side that is longer than the canvas's lengthens the canvas. `pixel` is the height and width of a pixel in
+    millimetres: pixels that are not square are made square. With `target`, the pixel of the training slices,
+    the slice gets that resolution and the rest is padding, whatever the mode.
 
     Raises:
         ConfigError: an unknown mode.
@@ -57,13 +67,32 @@ def place(source: tuple[int, int], size: tuple[int, int], mode: str) -> Placemen
         raise ConfigError("fit", mode, " or ".join(MODES))
     canvas = (max(size[0], STRIDE), max(size[1], STRIDE))
     scaled = source
+    factors = _factors(pixel, target)
+    if target is not None and pixel is not None:
+        mode = "pad"
     if mode == "pad":
-        canvas = (max(canvas[0], source[0]), max(canvas[1], source[1]))
-    elif source != canvas:
-        factor = min(canvas[0] / source[0], canvas[1] / source[1])
-        scaled = (_length(source[0] * factor, canvas[0]), _length(source[1] * factor, canvas[1]))
+        scaled = (max(1, round(source[0] * factors[0])), max(1, round(source[1] * factors[1])))
+        canvas = (max(canvas[0], scaled[0]), max(canvas[1], scaled[1]))
+    elif source != canvas or factors != (1.0, 1.0):
+        square = (source[0] * factors[0], source[1] * factors[1])
+        factor = min(canvas[0] / square[0], canvas[1] / square[1])
+        scaled = (_length(square[0] * factor, canvas[0]), _length(square[1] * factor, canvas[1]))
     offset = ((canvas[0] - scaled[0]) // 2, (canvas[1] - scaled[1]) // 2)
     return Placement(source, canvas, scaled, offset)
+
+
+def _factors(pixel: tuple[float, float] | None, target: tuple[float, float] | None) -> tuple[float, float]:
+    """What rows and columns are stretched by: to the target's pixel, else to squares of the finer side."""
+    if pixel is None:
+        return 1.0, 1.0
+    wanted = target or (min(pixel), min(pixel))
+    rows, columns = (have / want for have, want in zip(pixel, wanted, strict=True))
+    return _exact(rows), _exact(columns)
+
+
+def _exact(factor: float) -> float:
+    """1 where the factor is 1 but for a hundredth: a header's rounding is no reason to resample."""
+    return 1.0 if abs(factor - 1) < SAME_PIXEL else factor
 
 
 def fit_image(image: NDArray[np.uint8], placement: Placement) -> NDArray[np.uint8]:

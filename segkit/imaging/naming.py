@@ -14,15 +14,15 @@ OUTPUT_SUFFIXES = (*IMAGE_SUFFIXES, ".nii.gz", ".nii")
 
 def stem_of(path: Path) -> str:
     """The name without its suffix; `.nii.gz` is one suffix."""
-    for suffix in (*NIFTI_SUFFIXES, *IMAGE_SUFFIXES):
+    for suffix in (*NIFTI_SUFFIXES, *IMAGE_SUFFIXES, ".dcm"):
         if path.name.lower().endswith(suffix):
             return path.name[: -len(suffix)]
     return path.stem
 
 
 def is_output_name(path: Path) -> bool:
-    """Whether the name is that of a mask or an overlay: such files are never taken for scans."""
-    return stem_of(path).lower().endswith(("_mask", "_overlay"))
+    """Whether the name is that of a mask or a picture of one: such files are never taken for scans."""
+    return stem_of(path).lower().endswith(("_mask", "_overlay", "_planes"))
 
 
 def natural_key(path: Path) -> list[tuple[int, str]]:

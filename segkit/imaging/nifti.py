@@ -6,6 +6,7 @@ import gzip
 import math
 import warnings
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -13,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segkit.errors import FileError
+from segkit.imaging.grid import display_axes, display_spacing, largest_shift
+from segkit.imaging.marks import MARK
 from segkit.imaging.scan import MAX_BYTES, MAX_SLICE_PIXELS, NiftiGeometry, Scan
 from segkit.imaging.sniff import HEAD_BYTES, unreadable
 
@@ -21,26 +24,35 @@ _MILLIMETRES = {
     1: 1000.0,
     3: 0.001,
 }  # metre and micron by the code in xyzt_units; anything else is taken for mm
+_FORMS_DIFFER = 0.5  # voxels between sform and qform that are worth a word
 _CIFTI_INTENTS = range(3000, 3100)
 
 
-def read_nifti(path: Path) -> Scan:
+def read_nifti(path: Path, volumes: str | None = None) -> Scan:
     """Read a volume, scale factors applied, with slices to superior, rows to posterior and columns to left.
 
-    The affine stays that of the file. Trailing axes of length 1 are dropped.
+    The affine stays that of the file. Trailing axes of length 1 are dropped. Of a file with several volumes
+    `volumes` chooses: numbers from 0, with commas between, or "all". Several become channels.
 
     Raises:
-        FileError: damaged, truncated, too large, one half of a .hdr/.img pair, several volumes, or CIFTI.
+        FileError: damaged, truncated, too large, one half of a .hdr/.img pair, several volumes with none
+            chosen, or CIFTI.
     """
     header_path, data_path = _pair(path)
     header = _read_header(header_path)
     shape = _shape(path, header)
-    stored = _read_voxels(path, data_path, header, shape)
+    chosen = _chosen(path, shape, volumes)
+    stored = _read_voxels(path, data_path, header, shape, chosen)
     affine = _affine(header)
-    order, flips = _axes(affine)
-    geometry = NiftiGeometry(bytes(header.binaryblock), shape, order, flips)
-    pixels = geometry.to_display(stored)[..., np.newaxis]
-    return Scan(pixels, _spacing(header, affine, order), affine, ("image",), path, "nifti", geometry)
+    order, flips = display_axes(affine)
+    geometry = NiftiGeometry(*_one_volume(header, shape), order, flips)
+    displayed = [geometry.to_display(volume) for volume in stored]
+    pixels = displayed[0][..., np.newaxis] if len(displayed) == 1 else np.stack(displayed, axis=-1)
+    unit = _MILLIMETRES.get(int(header["xyzt_units"]) & 7, 1.0)
+    spacing = display_spacing(affine, order, unit) if affine is not None else None
+    names = ("image",) if len(chosen) == 1 else tuple(f"volume {number}" for number in chosen)
+    notes = tuple(_notes(path, header, affine, shape, unit))
+    return Scan(pixels, spacing, affine, names, path, "nifti", geometry, notes=notes)
 
 
 def mask_header(geometry: NiftiGeometry) -> bytes:
@@ -51,7 +63,7 @@ def mask_header(geometry: NiftiGeometry) -> bytes:
     header["vox_offset"] = header.single_vox_offset
     header["scl_slope"], header["scl_inter"] = 1, 0
     header["cal_min"], header["cal_max"] = 0, 0
-    header["intent_code"], header["intent_name"] = 1002, b""  # NIFTI_INTENT_LABEL
+    header["intent_code"], header["intent_name"] = 1002, MARK.encode()  # NIFTI_INTENT_LABEL
     return bytes(header.binaryblock)
 
 
@@ -110,18 +122,47 @@ def _shape(path: Path, header: Any) -> tuple[int, ...]:
     shape = tuple(int(length) for length in header["dim"][1 : axes + 1])
     if not 1 <= axes <= 7 or min(shape) < 1:
         raise FileError(path, f"claims the impossible shape {shape}")
-    if math.prod(shape[3:]) > 1:
-        remedy = "split it (fslsplit, or nibabel.four_to_three) and segment the volumes that you want"
-        raise FileError(path, f"holds {math.prod(shape[3:])} volumes ({' x '.join(map(str, shape))})", remedy)
     return shape
 
 
-def _read_voxels(path: Path, data_path: Path, header: Any, shape: tuple[int, ...]) -> NDArray[Any]:
-    """The file's array [i, j, k], scaled, in the machine's byte order."""
+def _chosen(path: Path, shape: tuple[int, ...], volumes: str | None) -> list[int]:
+    """The numbers of the volumes to read. Raises FileError where that is not one and none was chosen."""
+    count = math.prod(shape[3:])
+    if volumes is None and count == 1:
+        return [0]
+    axis = next((f"its axis {number + 1}" for number in range(3, len(shape)) if shape[number] > 1), "no fourth axis")
+    what = f"holds {count} volumes along {axis} ({' x '.join(map(str, shape))})"
+    remedy = f"--volume 0 to --volume {count - 1} takes one, --volume all or 0,1 takes them as channels"
+    if volumes is None:
+        raise FileError(path, what, remedy)
+    numbers = list(range(count)) if volumes == "all" else _numbers(volumes)
+    if not numbers or not all(number < count for number in numbers):
+        raise FileError(path, f"{what}, of which --volume {volumes} names none", remedy)
+    return numbers
+
+
+def _numbers(text: str) -> list[int]:
+    parts = [part.strip() for part in text.split(",")]
+    return [int(part) for part in parts] if all(part.isdecimal() for part in parts) else []
+
+
+def _one_volume(header: Any, shape: tuple[int, ...]) -> tuple[bytes, tuple[int, ...]]:
+    """The header and the shape of a mask: the file's own, or for a file of several volumes those of one."""
+    if math.prod(shape[3:]) == 1:
+        return bytes(header.binaryblock), shape
+    copy = _parse(bytes(header.binaryblock))
+    copy["dim"] = [3, *shape[:3], 1, 1, 1, 1]
+    return bytes(copy.binaryblock), shape[:3]
+
+
+def _read_voxels(
+    path: Path, data_path: Path, header: Any, shape: tuple[int, ...], chosen: list[int]
+) -> list[NDArray[Any]]:
+    """The chosen volumes of the file [i, j, k], scaled, in the machine's byte order."""
     dtype = _dtype(path, header)
     spatial = (*shape, 1, 1)[:3]
     count = math.prod(spatial)
-    if count * max(4, dtype.itemsize) > MAX_BYTES or count // min(spatial) > MAX_SLICE_PIXELS:
+    if count * max(4, dtype.itemsize) * len(chosen) > MAX_BYTES or count // min(spatial) > MAX_SLICE_PIXELS:
         raise FileError(
             path,
             f"claims {' x '.join(map(str, shape))} voxels, which is more than is read at once",
@@ -132,10 +173,14 @@ def _read_voxels(path: Path, data_path: Path, header: Any, shape: tuple[int, ...
     start = max(int(header.sizeof_hdr if single else 0), int(offset) if math.isfinite(offset) else _MAX_OFFSET + 1)
     if start > _MAX_OFFSET:
         raise FileError(path, f"claims that its voxels begin at byte {offset:g}")
-    voxels = _read_exactly(data_path, start, count * dtype.itemsize).view(dtype)
-    if not dtype.isnative:
-        voxels = voxels.byteswap(inplace=True).view(dtype.newbyteorder("="))
-    return _scaled(path, header, voxels).reshape(spatial, order="F")
+    volumes = {}
+    for number in sorted(set(chosen)):  # in the file's order: going back in a gzip file means from its beginning
+        at = start + number * count * dtype.itemsize
+        voxels = _read_exactly(data_path, at, count * dtype.itemsize).view(dtype)
+        if not dtype.isnative:
+            voxels = voxels.byteswap(inplace=True).view(dtype.newbyteorder("="))
+        volumes[number] = _scaled(path, header, voxels).reshape(spatial, order="F")
+    return [volumes[number] for number in chosen]
 
 
 def _dtype(path: Path, header: Any) -> np.dtype[Any]:
@@ -193,27 +238,23 @@ def _affine(header: Any) -> NDArray[np.float64] | None:
     return affine if usable else None
 
 
-def _axes(affine: NDArray[np.float64] | None) -> tuple[tuple[int, int, int], tuple[slice, slice, slice]]:
-    """Which axis of the file is slice, row and column of the display, and which of them run backwards."""
-    from nibabel.orientations import io_orientation
-
-    axes = np.eye(4) if affine is None else affine
-    towards = io_orientation(axes)  # type: ignore[no-untyped-call]  # for each axis of the file: 0 right, 1 anterior, 2 superior; sign
-    order, flips = [], []
-    for target, sign in ((2, 1), (1, -1), (0, -1)):  # superior, posterior, left
-        axis = int(np.flatnonzero(towards[:, 0] == target)[0])
-        order.append(axis)
-        flips.append(slice(None, None, 1 if towards[axis, 1] == sign else -1))
-    return (order[0], order[1], order[2]), (flips[0], flips[1], flips[2])
-
-
-def _spacing(
-    header: Any, affine: NDArray[np.float64] | None, order: tuple[int, int, int]
-) -> tuple[float, float, float] | None:
+def _notes(
+    path: Path, header: Any, affine: NDArray[np.float64] | None, shape: tuple[int, ...], unit: float
+) -> Iterator[str]:
+    """What the header leaves open: two affines that disagree, or none."""
+    sform, qform = int(header["sform_code"]), int(header["qform_code"])
     if affine is None:
-        return None
-    sizes = np.sqrt((affine[:3, :3] ** 2).sum(axis=0)) * _MILLIMETRES.get(int(header["xyzt_units"]) & 7, 1.0)
-    return float(sizes[order[0]]), float(sizes[order[1]]), float(sizes[order[2]])
+        yield f"{path}: has no usable orientation; its axes are taken for right, anterior, superior"
+    elif not sform and not qform:
+        yield f"{path}: says nothing of its orientation (sform and qform codes are 0); left and right are a guess"
+    elif sform and qform:
+        try:
+            other = np.asarray(header.get_qform(), np.float64)
+        except Exception:  # as in _read_header; the sform alone is used then
+            return
+        shift = largest_shift(affine, other, (*shape, 1, 1)[:3])
+        if np.isfinite(other).all() and shift > _FORMS_DIFFER * min(np.linalg.norm(affine[:3, :3], axis=0)):
+            yield f"{path}: sform and qform differ by up to {shift * unit:.3g} mm; the sform is used, both are kept"
 
 
 def _first_line(error: BaseException) -> str:

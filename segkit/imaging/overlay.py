@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from segkit.files import atomic_path
+from segkit.imaging.marks import MARK
+from segkit.imaging.planes import PLANES, spacing_in, to_plane
 
 COLOURS = ((255, 70, 70), (60, 190, 255), (255, 205, 50), (110, 230, 110), (225, 120, 255), (255, 150, 60))
 MAX_TILES = 12  # slices of a volume that are shown: those with the most mask
@@ -20,6 +22,8 @@ _SMALLEST_TILE, _LARGEST_TILE = 256, 384
 _FILL = 0.3  # opacity of the fill; the outline is opaque
 _BAR = 26  # height of the legend, in pixels
 _GAP = 4
+_BACKGROUND = (24, 24, 24)
+_PLANE_PIXELS = 384  # of the volume's longest side, where the three planes are drawn
 
 
 def write_overlay(
@@ -31,9 +35,64 @@ def write_overlay(
     spacing: tuple[float, float, float] | None = None,
 ) -> None:
     """Write `draw_overlay` as PNG, atomically. Raises FileError where that cannot be done."""
-    picture = draw_overlay(image, mask, classes, spacing=spacing)
+    save_picture(path, draw_overlay(image, mask, classes, spacing=spacing))
+
+
+def write_planes(
+    path: Path,
+    image: NDArray[np.uint8],
+    mask: NDArray[np.uint8],
+    classes: Sequence[str],
+    spacing: tuple[float, float, float],
+) -> None:
+    """Write `draw_planes` as PNG, atomically. Raises FileError where that cannot be done."""
+    save_picture(path, draw_planes(image, mask, classes, spacing))
+
+
+def save_picture(path: Path, picture: Image.Image) -> None:
+    """Write a PNG with the mark of ours, atomically."""
+    from PIL.PngImagePlugin import PngInfo
+
+    info = PngInfo()
+    info.add_text("Software", MARK)
     with atomic_path(path) as temporary:
-        picture.save(temporary)
+        picture.save(temporary, pnginfo=info)
+
+
+def draw_planes(
+    image: NDArray[np.uint8],
+    mask: NDArray[np.uint8],
+    classes: Sequence[str],
+    spacing: tuple[float, float, float],
+) -> Image.Image:
+    """Draw the axial, coronal and sagittal slice with the most mask side by side, all to one scale.
+
+    `image` `[S, H, W, C]`, `mask` `[S, H, W]` and `spacing` (mm) are those of axial slices, right on the left.
+    """
+    unit = _PLANE_PIXELS / max(length * step for length, step in zip(mask.shape, spacing, strict=True))
+    tiles = []
+    for plane in PLANES:
+        pixels, labels = to_plane(image, plane), to_plane(mask, plane)
+        areas = np.count_nonzero(labels, axis=(1, 2))
+        at = int(areas.argmax()) if areas.any() else len(labels) // 2
+        _, tall, wide = spacing_in(spacing, plane)
+        size = (max(1, round(labels.shape[2] * wide * unit)), max(1, round(labels.shape[1] * tall * unit)))
+        tile = _tile(np.ascontiguousarray(pixels[at]), np.ascontiguousarray(labels[at]), size)
+        left, right = ("R", "L") if plane != "sagittal" else ("A", "P")
+        _write_on(tile, (6, 4), f"{plane} {at + 1}")
+        _write_on(tile, (6, size[1] // 2), left)
+        _write_on(tile, (max(0, size[0] - 16), size[1] // 2), right)
+        tiles.append(tile)
+    width = sum(tile.width for tile in tiles) + _GAP * (len(tiles) - 1)
+    height = max(tile.height for tile in tiles)
+    bar = _legend(mask, classes, width)
+    sheet = Image.new("RGB", (width, height + bar.height), _BACKGROUND)
+    left_edge = 0
+    for tile in tiles:
+        sheet.paste(tile, (left_edge, (height - tile.height) // 2))
+        left_edge += tile.width + _GAP
+    sheet.paste(bar, (0, height))
+    return sheet
 
 
 def draw_overlay(
@@ -54,11 +113,11 @@ def draw_overlay(
     rows = math.ceil(len(chosen) / columns)
     width, height = columns * (size[0] + _GAP) - _GAP, rows * (size[1] + _GAP) - _GAP
     bar = _legend(mask, classes, width)
-    sheet = Image.new("RGB", (width, height + bar.height), (24, 24, 24))
+    sheet = Image.new("RGB", (width, height + bar.height), _BACKGROUND)
     for position, index in enumerate(chosen):
         tile = _tile(image[index], mask[index], size)
         if len(mask) > 1:
-            ImageDraw.Draw(tile).text((6, 4), str(index + 1), (235, 235, 235), _font(14), stroke_width=1, stroke_fill=0)
+            _write_on(tile, (6, 4), str(index + 1))
         row, column = divmod(position, columns)
         sheet.paste(tile, (column * (size[0] + _GAP), row * (size[1] + _GAP)))
     sheet.paste(bar, (0, height))
@@ -128,13 +187,17 @@ def _legend(mask: NDArray[np.uint8], classes: Sequence[str], width: int) -> Imag
             left, line = 8, line + 1
         places.append((left, line))
         left += length
-    bar = Image.new("RGB", (width, _BAR * (line + 1)), (24, 24, 24))
+    bar = Image.new("RGB", (width, _BAR * (line + 1)), _BACKGROUND)
     draw = ImageDraw.Draw(bar)
     for index, (word, (x, row)) in enumerate(zip(words, places, strict=True)):
         top = row * _BAR
         draw.rectangle((x, top + 7, x + 12, top + 19), COLOURS[index % len(COLOURS)])
         draw.text((x + 18, top + 5), word, (235, 235, 235), font)
     return bar
+
+
+def _write_on(tile: Image.Image, place: tuple[int, int], text: str) -> None:
+    ImageDraw.Draw(tile).text(place, text, (235, 235, 235), _font(14), stroke_width=1, stroke_fill=0)
 
 
 def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from segkit.imaging.grid import display_affine
+
+if TYPE_CHECKING:
+    from segkit.imaging.dicom.volume import DicomGeometry
 
 # A file is refused before anything is allocated when it claims more than this. The whole of
 # `segment` (pixels, their 8-bit copy, the net, the mask) then stays below 2 GB.
@@ -38,6 +43,10 @@ class NiftiGeometry:
         inverse = np.argsort(self.order)
         return displayed[self.flips].transpose(inverse)
 
+    def display_affine(self, affine: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The affine of [slice, row, column], for the affine of the file's axes."""
+        return display_affine(affine, (*self.shape, 1, 1)[:3], self.order, self.flips)
+
 
 @dataclass(frozen=True)
 class Scan:
@@ -49,8 +58,10 @@ class Scan:
         affine: 4x4, from voxel indices of the file's own array to millimetres; None for TIFF and PNG.
         channels: a name for each channel; "alpha" is no measurement and is left out by the segmenter.
         source: the file or the folder it was read from.
-        kind: "tiff", "png", "nifti" or "folder".
-        nifti: the geometry of a NIfTI file.
+        kind: "tiff", "png", "nifti", "dicom" or "folder".
+        nifti: how the voxels lie in a NIfTI file; that of a DICOM series, if it were stored as NIfTI.
+        dicom: which images of a DICOM series the slices are.
+        notes: what the reader decided and the user should know, one line each.
     """
 
     pixels: NDArray[Any]
@@ -60,9 +71,31 @@ class Scan:
     source: Path
     kind: str
     nifti: NiftiGeometry | None = None
+    dicom: DicomGeometry | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """Slices, height, width: the shape of a mask of this scan."""
         slices, height, width, _ = self.pixels.shape
         return slices, height, width
+
+    @property
+    def display_affine(self) -> NDArray[np.float64] | None:
+        """4x4, from [slice, row, column] to millimetres to right, anterior, superior; None where unknown."""
+        if self.affine is None or self.nifti is None or self.spacing is None:
+            return None
+        shown = self.nifti.display_affine(self.affine)
+        unit = self.spacing[0] / float(np.linalg.norm(shown[:3, 0]))  # an affine may be in metres
+        return np.diag([unit, unit, unit, 1.0]) @ shown
+
+    @property
+    def voxel_mm3(self) -> float | None:
+        """Volume of a voxel; None without a spacing. Axes of an affine that are not at right angles enclose less."""
+        if self.spacing is None:
+            return None
+        box = float(np.prod(self.spacing))
+        if self.affine is None:
+            return box
+        axes = self.affine[:3, :3] / np.linalg.norm(self.affine[:3, :3], axis=0)
+        return box * abs(float(np.linalg.det(axes)))

@@ -11,35 +11,52 @@ from segkit.errors import FileError
 from segkit.imaging.naming import NIFTI_SUFFIXES
 
 HEAD_BYTES = 544  # reaches past a NIfTI-2 header
-READABLE = "this version reads TIFF, PNG and NIfTI"
+READABLE = "TIFF, PNG, NIfTI and DICOM are read"
+DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _PNG = b"\x89PNG\r\n\x1a\n"
 _GZIP = b"\x1f\x8b"
+ZIP_MARKS = (b"PK\x03\x04", b"PK\x05\x06")
 
 
 def kind_of(path: Path) -> str:
-    """ "tiff", "png" or "nifti", by content.
+    """ "tiff", "png", "nifti", "dicom" or "zip", by content.
 
     Raises:
-        FileError: the file cannot be read or is something else; DICOM gets its own remedy.
+        FileError: the file cannot be read or is something else.
     """
     head = head_of(path)
+    kind = _kind_of_head(head)
     if head.startswith(_GZIP):
-        kind = _kind_of_head(unzipped_head(path))
-        if kind in ("tiff", "png"):
-            raise FileError(path, f"is a {kind.upper()} file inside gzip", "unpack it with gunzip")
-    else:
+        head = unzipped_head(path)
         kind = _kind_of_head(head)
+        if kind in ("tiff", "png", "zip"):
+            raise FileError(path, f"is a {kind.upper()} file inside gzip", "unpack it with gunzip")
     name = path.name.lower()
-    if kind == "dicom" or (kind == "" and name.endswith((".dcm", ".dicom", ".ima"))):
-        raise FileError(path, "is DICOM", f"{READABLE}: convert the series, for example with dcm2niix")
     if kind == "" and name.endswith(NIFTI_SUFFIXES):
         return "nifti"  # a pair's .img has no mark of its own; what is wrong, the NIfTI reader says better
+    if kind == "" and looks_like_dicom(head, name):
+        return "dicom"
     if kind == "":
         what = "is empty" if not head else "is not an image that can be read here"
         raise FileError(path, what, READABLE)
     return kind
+
+
+def looks_like_dicom(head: bytes, name: str) -> bool:
+    """Whether a file that begins so is DICOM: by its mark, by its first element, or else by its name."""
+    if head[128:132] == b"DICM":
+        return True
+    # Without a preamble: the first element is of group 2 or 8, in either byte order, and its length is small.
+    if len(head) >= 8 and (head[:2] in (b"\2\0", b"\x08\0") or head[:2] in (b"\0\2", b"\0\x08")):
+        order = "<" if head[1] == 0 else ">"
+        _, element = struct.unpack(order + "HH", head[:4])
+        explicit = head[4:6].isalpha() and head[4:6].isupper()
+        length = struct.unpack(order + ("H" if explicit else "I"), head[6:8] if explicit else head[4:8])[0]
+        if element < 0x0100 and length < 256:
+            return True
+    return bool(head) and name.lower().endswith(DICOM_SUFFIXES)
 
 
 def head_of(path: Path) -> bytes:
@@ -72,6 +89,8 @@ def _kind_of_head(head: bytes) -> str:
         return "tiff"
     if head.startswith(_PNG):
         return "png"
+    if head[:4] in ZIP_MARKS:
+        return "zip"
     return "nifti" if _is_nifti(head) else ""
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from segkit.errors import FileError
 from segkit.files import atomic_path
+from segkit.imaging.marks import MARK, SOFTWARE
 from segkit.imaging.naming import OUTPUT_SUFFIXES
 from segkit.imaging.scan import Scan
 
@@ -62,9 +63,14 @@ def _write_image(path: Path, mask: NDArray[np.uint8], table: NDArray[Any]) -> No
     first, *others = (Image.fromarray(table[plane]) for plane in mask)
     # No format is named: by the suffix Pillow imports only the writer that it needs.
     if path.suffix.lower() == ".png":
-        first.save(path)
+        from PIL.PngImagePlugin import PngInfo
+
+        info = PngInfo()
+        info.add_text("Software", MARK)
+        first.save(path, pnginfo=info)
     else:
-        first.save(path, compression="tiff_adobe_deflate", save_all=True, append_images=others)
+        tags = {SOFTWARE: MARK}
+        first.save(path, compression="tiff_adobe_deflate", save_all=True, append_images=others, tiffinfo=tags)
 
 
 def _write_nifti(path: Path, mask: NDArray[np.uint8], scan: Scan) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -12,12 +12,16 @@ from numpy.typing import NDArray
 
 from segkit.errors import ConfigError, FileError
 from segkit.imaging.fit import Placement, fit_image, place, unfit_mask, unfit_probability
+from segkit.imaging.planes import CHOICES, choose_plane, spacing_in, to_plane
 from segkit.imaging.scan import Scan
 from segkit.imaging.window import scan_to_uint8
+from segkit.inference.smoothing import MAX_SMOOTH, planes_held, smoothed
 from segkit.model_metadata import ModelMetadata
 
+_MAX_HELD = 2**29  # bytes of probabilities that smoothing may hold
+
 MAX_CANVAS = {"cpu": 2**21, "cuda": 2**24}  # pixels of one slice: a U-Net of width 32 takes 0.8 kB for each
-_BATCH_PIXELS = {"cpu": 2**18, "cuda": 2**21}  # of a batch of unstated size: 4 and 32 slices of 256 x 256
+BATCH_PIXELS = {"cpu": 2**18, "cuda": 2**21}  # of a batch of unstated size: 4 and 32 slices of 256 x 256
 
 
 @dataclass(frozen=True)
@@ -25,12 +29,37 @@ class Segmentation:
     """What a model says of a scan.
 
     Attributes:
-        mask: class index of each voxel, uint8 `[slices, height, width]`.
+        mask: class index of each voxel, uint8 `[slices, height, width]`, on the grid of the scan.
         image: the scan as the model had it before fitting, uint8 `[slices, height, width, channels]`.
+        plane: the plane that the net saw slices of.
     """
 
     mask: NDArray[np.uint8]
     image: NDArray[np.uint8]
+    plane: str = "axial"
+
+
+@dataclass(frozen=True)
+class Slicing:
+    """How a volume is cut into the slices that a net sees.
+
+    Attributes:
+        plane: "axial", "coronal", "sagittal", or "auto" (imaging/planes.py).
+        pixel_mm: side of a training pixel, for a model that does not say; None keeps the model's word.
+        smooth: standard deviation, in slices, of a Gaussian over the probabilities of neighbouring slices.
+    """
+
+    plane: str = "auto"
+    pixel_mm: float | None = None
+    smooth: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.plane not in CHOICES:
+            raise ConfigError("plane", self.plane, ", ".join(CHOICES))
+        if self.pixel_mm is not None and not 0.01 <= self.pixel_mm <= 100:
+            raise ConfigError("pixel_mm", self.pixel_mm, "millimetres from 0.01 to 100")
+        if not 0 <= self.smooth <= MAX_SMOOTH:
+            raise ConfigError("smooth", self.smooth, f"slices from 0 to {MAX_SMOOTH:g}")
 
 
 class Model(Protocol):
@@ -70,37 +99,73 @@ class Segmenter:
             raise ConfigError("batch", batch, "1 or more")
         self.model = model
         height, width = model.metadata.size
-        self._pixels = _BATCH_PIXELS[model.device] if batch is None else batch * height * width
+        self._pixels = BATCH_PIXELS[model.device] if batch is None else batch * height * width
 
-    def segment(self, scan: Scan) -> Segmentation:
-        """Segment a scan of any size.
+    def segment(
+        self,
+        scan: Scan,
+        slicing: Slicing | None = None,
+        progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> Segmentation:
+        """Segment a scan of any size; `progress` is told the slices done and their number.
+
+        A scan without an affine (TIFF, PNG) has one plane, that of its pages.
 
         Raises:
             FileError: the channels are not those of the model, or a slice is larger than memory allows.
         """
-        metadata = self.model.metadata
-        image = match_channels(scan_to_uint8(scan), scan, len(metadata.channels))
-        slices, height, width = scan.shape
-        placement = place((height, width), metadata.size, metadata.fit)
-        area = placement.canvas[0] * placement.canvas[1]
-        if area > MAX_CANVAS[self.model.device]:
-            what = f"has slices of {width} x {height}, which are too large for this model at once"
-            raise FileError(scan.source, what, "crop them, or train with `--fit scale`")
-        mask = np.empty((slices, height, width), np.uint8)
-        step = max(1, self._pixels // area)
-        for start in range(0, slices, step):
-            part = slice(start, start + step)
-            for index, plane in enumerate(self._masks(fit_image(image[part], placement), placement)):
-                mask[start + index] = plane
-        return Segmentation(mask, image)
+        slicing = slicing or Slicing()
+        image = match_channels(scan_to_uint8(scan), scan, len(self.model.metadata.channels))
+        plane = "axial"
+        if scan.affine is not None:
+            plane = choose_plane(scan.spacing, slicing.plane, self.model.metadata.plane)
+        placement = self._placement(scan, plane, slicing.pixel_mm)
+        mask = np.empty(scan.shape, np.uint8)
+        target = to_plane(mask, plane)
+        self._check_smoothing(scan, slicing.smooth, placement)
+        planes = self._planes(to_plane(image, plane), placement, slicing.smooth)
+        for index, labels in enumerate(planes):
+            target[index] = labels
+            progress(index + 1, len(target))
+        return Segmentation(mask, image, plane)
 
-    def _masks(self, images: NDArray[np.uint8], placement: Placement) -> Iterator[NDArray[np.uint8]]:
-        """The mask of each fitted slice, in the slice's own size."""
-        if not placement.is_scaled:
-            yield from unfit_mask(self.model.masks(images), placement)
+    def _placement(self, scan: Scan, plane: str, pixel_mm: float | None) -> Placement:
+        """Where each slice lies in the net's canvas. Raises FileError for a slice beyond memory."""
+        metadata = self.model.metadata
+        _, height, width = to_plane(np.broadcast_to(np.uint8(0), scan.shape), plane).shape
+        target = (pixel_mm, pixel_mm) if pixel_mm is not None else metadata.pixel_mm
+        # A net that was trained on volumes of mixed resolution saw their pixels as they were.
+        known = scan.spacing is not None and (target is not None or not metadata.plane)
+        pixel = spacing_in(scan.spacing, plane)[1:] if known and scan.spacing is not None else None
+        placement = place((height, width), metadata.size, metadata.fit, pixel=pixel, target=target)
+        if placement.canvas[0] * placement.canvas[1] > MAX_CANVAS[self.model.device]:
+            resampled = f" ({placement.scaled[1]} x {placement.scaled[0]} resampled)" if placement.is_scaled else ""
+            what = f"has slices of {width} x {height}{resampled}, which are too large for this model at once"
+            raise FileError(scan.source, what, "crop them, or train with `--fit scale`")
+        return placement
+
+    def _check_smoothing(self, scan: Scan, smooth: float, placement: Placement) -> None:
+        """Raise FileError where the probabilities of neighbouring slices would not fit in memory together."""
+        height, width = placement.source
+        size = planes_held(smooth) * len(self.model.metadata.classes) * height * width * 4
+        if size > _MAX_HELD:
+            what = f"has slices of {width} x {height}, too large to smooth over {planes_held(smooth)} of them"
+            raise FileError(scan.source, what, "choose a smaller --smooth")
+
+    def _planes(self, image: NDArray[np.uint8], placement: Placement, smooth: float) -> Iterator[NDArray[np.uint8]]:
+        """The mask `[h, w]` of each slice of `[S, h, w, C]`, a batch at a time."""
+        step = max(1, self._pixels // (placement.canvas[0] * placement.canvas[1]))
+        batches = (fit_image(image[start : start + step], placement) for start in range(0, len(image), step))
+        if not smooth and not placement.is_scaled:
+            for batch in batches:
+                yield from unfit_mask(self.model.masks(batch), placement)
             return
-        for probability in self.model.probabilities(images):
-            yield _most_probable(probability, placement)
+        probabilities = (one for batch in batches for one in self.model.probabilities(batch))
+        if not smooth:
+            yield from (_most_probable(one, placement) for one in probabilities)
+            return
+        for mean in smoothed((unfit_probability(one, placement) for one in probabilities), smooth):
+            yield mean.argmax(axis=0).astype(np.uint8)
 
 
 def match_channels(image: NDArray[np.uint8], scan: Scan, wanted: int) -> NDArray[np.uint8]:

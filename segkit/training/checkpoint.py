@@ -35,7 +35,7 @@ class NetDescription:
 
     def feeds_like(self, other: NetDescription) -> bool:
         """Whether both are the same net on the same data, whatever version of segkit described them."""
-        mine, theirs = (replace(item.metadata, segkit="") for item in (self, other))
+        mine, theirs = (replace(item.metadata, segkit="", pixel_mm=None, plane="") for item in (self, other))
         return (mine, self.mean, self.std) == (theirs, other.mean, other.std)
 
     def to_plain(self) -> dict[str, Any]:

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
 import torch
 
 from segkit import __version__
+from segkit.data.cases import Case
+from segkit.data.survey import Frame
+from segkit.imaging.fit import place
 from segkit.model_metadata import ModelMetadata
 from segkit.resources import granted_cpus
 from segkit.training.checkpoint import NetDescription
@@ -14,6 +20,7 @@ from segkit.training.distributed import World
 from segkit.training.precision import choose_precision
 
 WIDTH_ON_GPU, WIDTH_ON_CPU = 64, 16
+_MIXED_PIXELS = 0.1  # a training set whose pixel sizes differ by more than this share has no resolution
 
 
 def resolve(config: TrainConfig, world: World) -> TrainConfig:
@@ -54,6 +61,8 @@ def describe(config: TrainConfig, data: TrainingData, run_id: str) -> NetDescrip
         run_id=run_id,
         licence=case_set.licence,
         segkit=__version__,
+        pixel_mm=training_pixel(case_set.cases, data.frame),
+        plane="axial" if any(case.spacing for case in case_set.cases) else "",
     )
     return NetDescription(metadata, mean, std)
 
@@ -71,6 +80,21 @@ def job_description(config: TrainConfig, data: TrainingData) -> dict[str, str]:
         "precision": config.system.precision + (", compiled" if config.system.compile else ""),
         "segkit": __version__,
     }
+
+
+def training_pixel(cases: Sequence[Case], frame: Frame) -> tuple[float, float] | None:
+    """Height and width in millimetres of a pixel as the net sees it; None where cases do not say or differ."""
+    seen = []
+    for case in cases:
+        if case.spacing is None:
+            return None
+        placed = place(case.shape, frame.size, frame.fit)
+        seen.append([case.spacing[1 + axis] * placed.source[axis] / placed.scaled[axis] for axis in (0, 1)])
+    pixels = np.array(seen)
+    middle = np.median(pixels, axis=0)
+    if (np.abs(pixels / middle - 1) > _MIXED_PIXELS).any():
+        return None
+    return float(middle[0]), float(middle[1])
 
 
 def make_deterministic(config: TrainConfig) -> None:

@@ -97,3 +97,33 @@ def test_a_scaled_mask_invents_no_class() -> None:
     mask = np.zeros((10, 10), np.uint8)
     mask[:5] = 2
     assert set(np.unique(fit_mask(mask, place((10, 10), (64, 64), "scale")))) == {0, 2}
+
+
+@pytest.mark.parametrize("mode", ["scale", "pad"])
+def test_a_known_training_pixel_sets_the_resolution(mode: str) -> None:
+    placed = place((320, 280), (256, 256), mode, pixel=(0.5, 0.75), target=(1.0, 1.0))
+    assert (placed.scaled, placed.canvas, placed.offset) == ((160, 210), (256, 256), (48, 23))
+    same = place((200, 220), (256, 256), mode, pixel=(1.004, 0.996), target=(1.0, 1.0))
+    assert (same.scaled, same.is_scaled) == ((200, 220), False)
+    larger = place((300, 300), (256, 256), mode, pixel=(2.0, 2.0), target=(1.0, 1.0))
+    assert larger.canvas == larger.scaled == (600, 600)
+
+
+def test_without_one_pixels_are_made_square() -> None:
+    assert place((100, 200), (256, 256), "pad", pixel=(2.0, 1.0)).scaled == (200, 200)
+    assert place((100, 200), (256, 256), "scale", pixel=(2.0, 1.0)).scaled == (256, 256)
+    assert place((256, 256), (256, 256), "scale", pixel=(2.0, 1.0)).scaled == (256, 128)
+    assert place((256, 256), (256, 256), "scale", pixel=(0.7, 0.7)).is_identity
+    assert place((100, 200), (256, 256), "scale") == place((100, 200), (256, 256), "scale", pixel=(3.0, 3.0))
+
+
+def test_the_field_of_view_survives_resampling() -> None:
+    """A disc is a disc again after the way to another resolution and back."""
+    rows, columns = np.mgrid[:120, :80]
+    disc = np.hypot((rows - 50) * 0.5, (columns - 40) * 0.75) < 18
+    placed = place((120, 80), (64, 64), "pad", pixel=(0.5, 0.75), target=(1.0, 1.0))
+    fitted = fit_image((disc * np.uint8(255))[None, ..., None], placed)
+    inner = np.argwhere(fitted[0, ..., 0] > 127)
+    assert np.ptp(inner, axis=0) + 1 == pytest.approx([36, 36], abs=1.5)  # a circle, in millimetres
+    back = unfit_probability((fitted[..., 0] / 255).astype(np.float32)[None], placed)[0, 0] > 0.5
+    assert 2 * (back & disc).sum() / (back.sum() + disc.sum()) > 0.97

@@ -2,7 +2,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+from dicom_series import write_series
+from PIL import Image
 
 from segkit.errors import SegkitError
 from segkit.inference.jobs import check_targets, plan_channels, plan_scans
@@ -80,6 +83,9 @@ def test_nothing_is_overwritten(folder: Path) -> None:
     check("x.tif")
     with pytest.raises(SegkitError, match=r"s_1_mask\.tif: exists; --force"):
         check("p1/s_1.tif")
+    with pytest.raises(SegkitError, match=r"s_1_mask\.tif: exists and was not written by segkit"):
+        check("p1/s_1.tif", force=True)
+    Image.new("L", (4, 4)).save(folder / "p1/s_1_mask.tif", tiffinfo={305: "segkit"})
     check("p1/s_1.tif", force=True)
     with pytest.raises(SegkitError, match="is a scan of this call"):
         check("x.tif", output="x.tif", force=True)
@@ -103,3 +109,15 @@ def test_the_estimate_follows_the_bytes(folder: Path) -> None:
     assert plan_scans(["x.tif"], None).estimated_slices == 1
     (folder / "x.tif").write_bytes(bytes(2**16 * 80))
     assert plan_scans(["x.tif", "p1"], None).estimated_slices == 83
+
+
+def test_pictures_beside_dicom_are_a_viewers(tmp_path: Path) -> None:
+    write_series(tmp_path / "disc" / "DICOM" / "1", np.zeros((3, 8, 8), np.int16), names="IM{}")
+    for name in ("logo.png", "autorun.inf"):
+        (tmp_path / "disc" / name).write_bytes(b"x")
+    plan = plan_scans([str(tmp_path / "disc")], tmp_path / "out")
+    assert (plan.jobs, len(plan.studies)) == ([], 1)
+    assert plan.studies[0].mask(7) == tmp_path / "out" / "series-7_mask.nii.gz"
+    (tmp_path / "slices").mkdir()
+    Image.new("L", (4, 4)).save(tmp_path / "slices" / "a.png")
+    assert [job.mask.name for job in plan_scans([str(tmp_path / "slices")], None).jobs] == ["slices_mask.tif"]

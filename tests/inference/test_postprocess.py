@@ -52,6 +52,27 @@ def test_measures(mask: np.ndarray) -> None:
         "ml": 0.045,
         "components": 2,
         "largest_component_pixels": 8,
+        "longest_diameter_mm": 10.21,
+        "lesions": [
+            {
+                "pixels": 8,
+                "ml": 0.04,
+                "longest_diameter_mm": 10.21,
+                "longest_diameter_in_slice_mm": 4.03,
+                "slices": [0, 1],
+                "centre": [0.5, 0.5, 0.5],
+                "centre_mm": None,
+            },
+            {
+                "pixels": 1,
+                "ml": 0.005,
+                "longest_diameter_mm": 5.0,
+                "longest_diameter_in_slice_mm": 2.0,
+                "slices": [3, 3],
+                "centre": [3.0, 9.0, 9.0],
+                "centre_mm": None,
+            },
+        ],
         "slices": [
             {"slice": 0, "pixels": 4, "mm2": 4.0},
             {"slice": 1, "pixels": 4, "mm2": 4.0},
