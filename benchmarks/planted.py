@@ -25,6 +25,7 @@ from segkit.profiling.summary import RunSummary
 ROOT = Path(__file__).parent.parent
 NET = ["--model", "unet", "--width", "4", "--crop", "32", "--batch", "4", "--loader", "files", "--device", "cpu"]
 COUNTS = (0, 1, 2, 3, 4)
+ROUNDS = 3  # trainings at each count
 
 
 @dataclass(frozen=True)
@@ -41,12 +42,12 @@ class Case:
 CASES = (
     Case("decode", "profile", ("prep",)),
     Case("burn", "profile", ("prep",)),
-    Case("disk", "profile", ("fetch",)),
+    Case("disk", "profile", ("fetch",), words=("--epochs", "1")),  # later ones would read from memory
     Case("copy", "profile", ("copy",)),
-    Case("none", "profile", ("none",)),
+    Case("none", "profile", ("none",), words=("--loader", "packed")),
     Case("rank", "train", ("straggler",), words=("--gpus", "2")),
     Case("validation", "train", ("validate",)),
-    Case("none", "train", ("none",)),
+    Case("none", "train", ("none",), words=("--loader", "packed")),
 )
 
 
@@ -85,7 +86,7 @@ def run(case: Case, folder: Path, run_folder: Path, seconds: float) -> RunSummar
     """The verdict of one real run."""
     words = ["-o", str(run_folder), "--seconds", str(seconds), "--workers", "0"]
     if case.verb == "profile":
-        words += ["--counts", ",".join(map(str, COUNTS))]
+        words += ["--counts", ",".join(map(str, COUNTS)), *case.words]
     else:
         words = ["--run", str(run_folder), "--epochs", "3", "--no-export", "--workers", "0", *case.words]
     command(case, folder, case.verb, *words)
@@ -118,13 +119,15 @@ def compare_counts(case: Case, folder: Path, summary: RunSummary) -> dict[str, A
     differential = summary.differential
     files = [point for point in differential.curve if point.loader == "files"] if differential else []
     chosen = next((point for point in choose(files) if point.chosen), None)
-    rates: dict[int, float] = {}
-    for count in COUNTS:
-        target = folder / f"count-{case.fault}-{count}"
-        words = ["--run", str(target), "--epochs", "2", "--no-export", "--workers", str(count)]
-        command(case, folder, "train", *words)
-        rate = steady_rate(read_ranks(target / "profile"))
-        rates[count] = rate.value if rate else 0.0
+    each: dict[int, list[float]] = {count: [] for count in COUNTS}
+    for turn in range(ROUNDS):
+        for count in COUNTS if turn % 2 == 0 else COUNTS[::-1]:
+            target = folder / f"count-{case.fault}-{count}-{turn}"
+            words = ["--run", str(target), "--epochs", "2", "--no-export", "--workers", str(count)]
+            command(case, folder, "train", *words)
+            rate = steady_rate(read_ranks(target / "profile"))
+            each[count].append(rate.value if rate else 0.0)
+    rates = {count: sum(values) / ROUNDS for count, values in each.items()}
     share = rates[chosen.workers] / max(rates.values()) if chosen else 0.0
     shown = ", ".join(f"{count}: {rate:.1f}" for count, rate in rates.items())
     workers = chosen.workers if chosen else None

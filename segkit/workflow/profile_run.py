@@ -64,7 +64,7 @@ def profile_run(
             seconds=options.seconds,
             counts=options.counts or None,
             cold=options.cold,
-            settings={"batch": config.data.batch},
+            settings={"batch": config.data.batch, "epochs": config.optim.epochs},
             say=say,
         )
         steps = LineFile(profile / "steps-rank0.jsonl")

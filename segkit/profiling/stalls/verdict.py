@@ -14,20 +14,19 @@ TITLES = {
     "fetch": "Storage bounds this job",
     "copy": "Copying to the device bounds this job",
 }
-WORDS = {"prep": "decoding", "fetch": "storage (with a cold page cache)", "copy": "copies"}
 
 
 def decide_differential(differential: Differential) -> Verdict:
     """What bounds the job, which loader setting to use, and what to expect."""
     stalls = differential.stalls
-    shares = {"prep": stalls.prep_stall, "fetch": stalls.fetch_stall, "copy": stalls.copy_share}
+    shares = {"prep": stalls.prep_stall, "fetch": _over_all_epochs(differential), "copy": stalls.copy_share}
     certain = {kind: share for kind, share in shares.items() if share is not None and _is_real(share)}
     kind = max(certain, key=lambda k: certain[k].value) if certain else "none"
     chosen = next((point for point in differential.curve if point.chosen), None)
     return Verdict(
         kind,
         TITLES[kind],
-        _sentence(differential, shares, chosen) + _how_long(differential, kind),
+        _sentence(differential, chosen),
         _advice(differential, kind, chosen),
         _sure(differential),
     )
@@ -38,11 +37,33 @@ def _is_real(share: Interval) -> bool:
     return share.value >= LEAST_STALL and (share.low is None or share.low > 0)
 
 
-def _sentence(differential: Differential, shares: dict[str, Interval | None], chosen: WorkerPoint | None) -> str:
+def _first_epoch_only(differential: Differential) -> bool:
+    """Whether the memory that was free holds the data, so that storage is read from once."""
+    data, memory = (differential.settings.get(key) for key in ("data_bytes", "memory_bytes"))
+    return data is not None and bool(memory) and data < memory
+
+
+def _over_all_epochs(differential: Differential) -> Interval | None:
+    """The fetch stall as a share of the whole job: in its first epoch only, where memory holds the data afterwards."""
+    stall = differential.stalls.fetch_stall
+    epochs = differential.settings.get("epochs", 1)
+    if stall is None or not _first_epoch_only(differential):
+        return stall
+    low, high = (None if end is None else end / epochs for end in (stall.low, stall.high))
+    return Interval(stall.value / epochs, low, high)
+
+
+def _sentence(differential: Differential, chosen: WorkerPoint | None) -> str:
     stalls, settings = differential.stalls, differential.settings
     device = "net" if settings.get("on_cpu") else "accelerator"
-    lost = 1 - (stalls.cold or stalls.warm).value / stalls.compute.value if stalls.compute.value else 0.0
-    told = [f"{_percent(share)} {WORDS[kind]}" for kind, share in shares.items() if share is not None]
+    once = _first_epoch_only(differential)
+    usual = stalls.warm if once or stalls.cold is None else stalls.cold
+    lost = 1 - usual.value / stalls.compute.value if stalls.compute.value else 0.0
+    told = [f"{_percent(stalls.prep_stall)} decoding"]
+    told += [f"{_percent(stalls.copy_share)} copies"] if stalls.copy_share is not None else []
+    if stalls.fetch_stall is not None:
+        when = "in the first epoch, until memory holds the data" if once else "in every epoch"
+        told.append(f"{_percent(stalls.fetch_stall)} storage {when}")
     setting = f"loader {settings['loader']} and {_workers(settings['workers'])}"
     said = f"With {setting} the {device} loses {percent(max(0.0, lost))} of its time: {', '.join(told)}."
     if chosen is None or chosen.images_per_s is None:
@@ -53,16 +74,6 @@ def _sentence(differential: Differential, shares: dict[str, Interval | None], ch
         return f"{said} Keep it: {expected}; {most}."
     other = f"loader {chosen.loader} and " if chosen.loader != settings["loader"] else ""
     return f"{said} Use {other}{_workers(chosen.workers)}: {expected} (now {stalls.warm.value:.4g}; {most})."
-
-
-def _how_long(differential: Differential, kind: str) -> str:
-    """Storage is waited for in each epoch only where memory cannot hold the data."""
-    data, memory = (differential.settings.get(key) for key in ("data_bytes", "memory_bytes"))
-    if kind != "fetch" or data is None or not memory:
-        return ""
-    if data < memory:
-        return f" The data ({data / 1e9:.2g} GB) fit into memory: storage counts in the first epoch only."
-    return f" The data ({data / 1e9:.2g} GB) do not fit into the free memory: storage counts in every epoch."
 
 
 def _advice(differential: Differential, kind: str, chosen: WorkerPoint | None) -> list[str]:
