@@ -17,7 +17,7 @@ from segkit.imaging.window import scan_to_uint8
 from segkit.model_metadata import ModelMetadata
 
 MAX_CANVAS = {"cpu": 2**21, "cuda": 2**24}  # pixels of one slice: a U-Net of width 32 takes 0.8 kB for each
-_BATCH_PIXELS = {"cpu": 2**18, "cuda": 2**21}  # of a batch of unstated size: 4 and 32 slices of 256 x 256
+BATCH_PIXELS = {"cpu": 2**18, "cuda": 2**21}  # of a batch of unstated size: 4 and 32 slices of 256 x 256
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Segmenter:
             raise ConfigError("batch", batch, "1 or more")
         self.model = model
         height, width = model.metadata.size
-        self._pixels = _BATCH_PIXELS[model.device] if batch is None else batch * height * width
+        self._pixels = BATCH_PIXELS[model.device] if batch is None else batch * height * width
 
     def segment(self, scan: Scan) -> Segmentation:
         """Segment a scan of any size.

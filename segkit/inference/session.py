@@ -57,15 +57,16 @@ class Model:
 
     def masks(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Class indices `[N, H, W]` of images `[N, H, W, C]`; the probabilities stay inside the graph."""
-        masks: NDArray[np.uint8] = self._run([MASK], images)[0]
+        masks: NDArray[np.uint8] = self.run([MASK], images)[0]
         return masks
 
     def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Probabilities `[N, K, H, W]` of images `[N, H, W, C]`."""
-        probabilities: NDArray[np.float32] = self._run([PROBABILITY], images)[0]
+        probabilities: NDArray[np.float32] = self.run([PROBABILITY], images)[0]
         return probabilities
 
-    def _run(self, outputs: Sequence[str], images: NDArray[np.uint8]) -> list[Any]:
+    def run(self, outputs: Sequence[str], images: NDArray[np.uint8]) -> list[Any]:
+        """The named outputs for images `[N, H, W, C]`. Raises FileError, naming the model, where that fails."""
         try:
             results: list[Any] = self.session.run(list(outputs), {INPUT: np.ascontiguousarray(images)})
         except Exception as error:  # ONNX Runtime's errors have no common base below Exception
@@ -93,7 +94,7 @@ def _create(path: Path, wants_cuda: bool) -> Any:
         session = onnxruntime.InferenceSession(str(path), options, providers=providers)
     except OSError as error:
         raise FileError(path, f"cannot be read ({error.strerror})") from error
-    except Exception as error:  # as in Model._run
+    except Exception as error:  # as in Model.run
         reason = "is empty" if not content.st_size else f"is not an ONNX model ({_first_line(error)})"
         raise FileError(path, reason, "give a model.onnx that `segkit export` wrote") from error
     return session

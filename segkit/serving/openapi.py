@@ -1,0 +1,7 @@
+"""stub"""
+
+from typing import Any
+
+
+def description() -> dict[str, Any]:
+    return {}
