@@ -25,6 +25,7 @@ def model_config(name: str, metadata: ModelMetadata) -> dict[str, Any]:
         "name": name,
         "platform": "onnxruntime_onnx",
         "backend": "onnxruntime",
+        "version_policy": {"all": {}},
         "max_batch_size": MAX_BATCH,
         "input": [{"name": INPUT, "data_type": Enum("TYPE_UINT8"), "dims": [-1, -1, channels]}],
         "output": [

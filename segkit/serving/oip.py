@@ -75,7 +75,9 @@ class InferenceProtocol:
     async def config(self, request: Request) -> Response:
         """The configuration that Triton would have for the model."""
         served = self._served(request)
-        return JSONResponse(model_config(served.name, served.model.metadata))
+        fields = model_config(served.name, served.model.metadata)
+        del fields["model_warmup"]  # a map, which JSON writes otherwise; here each model is warm anyway
+        return JSONResponse(fields)
 
     async def infer(self, request: Request) -> Response:
         """Run a model on a tensor."""
