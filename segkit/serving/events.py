@@ -134,6 +134,7 @@ class EventStream:
         return {
             "model": served.name,
             "version": served.version,
+            "kind": scan.kind,
             "shape": list(scan.shape),
             "spacing_mm": scan.spacing and list(scan.spacing),
             "channels": list(view.channels),

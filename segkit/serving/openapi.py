@@ -120,8 +120,8 @@ def _protocol() -> dict[str, Any]:
         paths[prefix + "/infer"] = {"parameters": named, "post": _infer(tag, "infer" + suffix)}
     paths["/v2/repository/index"] = {"post": _get(tag, "index", "All models and their states")}
     for verb, summary in (("load", "Load a model again from its file"), ("unload", "Serve a model no more")):
-        operation = _get(tag, verb, summary, errors=("400", "401", "403", "404"))
-        paths[f"/v2/repository/models/{{name}}/{verb}"] = {"parameters": [_path("name")], "post": operation}
+        post = _get(tag, verb, summary, errors=("400", "401", "403", "404"))
+        paths[f"/v2/repository/models/{{name}}/{verb}"] = {"parameters": [_path("name")], "post": post}
     return paths
 
 
