@@ -32,7 +32,6 @@ function block(name, colour, rows) {
   const table = document.createElement("table");
   const caption = table.createCaption();
   caption.className = "class";
-  caption.style.textAlign = "left";
   const swatch = document.createElement("span");
   swatch.className = "swatch";
   swatch.style.background = colour;
