@@ -35,4 +35,5 @@ def sentence_of(error: SegkitError, what: str) -> str:
     """The error's line with `what` in place of the file, whose path is the server's own business."""
     if not isinstance(error, FileError):
         return str(error)
-    return f"{what} {error.reason}" + (f"; {error.remedy}" if error.remedy else "")
+    told = f"{error.reason}; {error.remedy}" if error.remedy else error.reason
+    return f"{what} {told.replace(str(error.path), 'the file')}"

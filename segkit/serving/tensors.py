@@ -98,11 +98,11 @@ def _refuse_unsupported(content: dict[str, Any]) -> None:
 
 def _outputs(content: dict[str, Any], binary: bool) -> tuple[tuple[str, ...], tuple[bool, ...]]:
     wanted = _list(content, "outputs") or [{"name": MASK}, {"name": PROBABILITY}]
-    names = tuple(part.get("name") for part in wanted)
+    names = tuple(str(part.get("name")) for part in wanted)
     if not set(names) <= set(_DATATYPES) or len(set(names)) != len(names):
         raise RequestError(400, f"the outputs are not each once {' or '.join(_DATATYPES)}")
     flags = tuple(bool(_mapping(part, "parameters").get("binary_data", binary)) for part in wanted)
-    return tuple(str(name) for name in names), flags
+    return names, flags
 
 
 def _image(content: dict[str, Any], data: bytes, metadata: ModelMetadata, limits: Limits) -> NDArray[np.uint8]:
