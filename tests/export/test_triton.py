@@ -97,8 +97,8 @@ def triton(model: Path, tmp_path: Path) -> Iterator[str]:
     server = tmp_path / "tritonserver"
     shutil.copytree(Path(package) / "tritonserver" / "backends", server)
     stub = Path(package) / "tritonserver" / "python_backend_stubs" / version / "triton_python_backend_stub"
-    shutil.copy(stub, server / "python")
-    (server / "python" / stub.name).chmod(0o755)
+    stub.chmod(0o755)
+    (server / "python" / stub.name).symlink_to(stub)  # no copy: it finds its libraries from where it lies
     binary = Path(package) / "tritonserver" / "bin" / "tritonserver"
     binary.chmod(0o755)
     folders = subprocess.check_output([python, "-c", "import site; print(':'.join(site.getsitepackages()))"], text=True)
