@@ -148,7 +148,7 @@ async def ask(
 async def closed_loop(target: Target, bodies: list[bytes], clients: int, duration: float) -> tuple[float, Tally]:
     """`clients` that each ask again as soon as they have an answer; answers a second."""
     tally = Tally()
-    async with _session() as session:
+    async with client_session() as session:
         end = time.perf_counter() + duration
 
         async def client(number: int) -> None:
@@ -177,7 +177,7 @@ async def open_loop(
     tally = Tally()
     random = np.random.default_rng(1)
     waiting: set[asyncio.Task[None]] = set()
-    async with _session() as session:
+    async with client_session() as session:
         began = at = told = time.perf_counter()
         number = 0
         while at < began + duration:
@@ -203,7 +203,8 @@ def resident(process: int) -> int:
     return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def _session() -> aiohttp.ClientSession:
+def client_session() -> aiohttp.ClientSession:
+    """Without a limit of its own on connections."""
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(total=120), auto_decompress=False
     )
@@ -211,7 +212,7 @@ def _session() -> aiohttp.ClientSession:
 
 async def _first(target: Target) -> bool:
     tally = Tally()
-    async with _session() as session:
+    async with client_session() as session:
         await ask(session, target, as_tiff(slices(1)[0]), None, tally)
     return bool(tally.seconds)
 
