@@ -1,6 +1,6 @@
 """Slices of concurrent requests go through the net together.
 
-One thread runs the net. While it computes, slices gather; what has gathered becomes the next batch. Each waiting
+A few threads run the net. While they compute, slices gather; what has gathered becomes the next batch. Each waiting
 request gets its share of every batch, so a single slice does not wait for the two hundred that came before it.
 """
 
@@ -42,6 +42,7 @@ class _Task:
     taken: int = 0  # slices that are in a batch, or have been
     done: int = 0
     results: Arrays = field(default_factory=dict)
+    lock: threading.Lock = field(default_factory=threading.Lock)  # its parts may come from two batches at once
 
     @property
     def key(self) -> tuple[Any, ...]:
@@ -82,13 +83,13 @@ class BatchReport:
 
 
 def batch_pixels(model: Model, config: BatchConfig) -> int:
-    """Pixels of the slices of a batch; a single slice may have more."""
+    """Pixels of the slices of a batch; a single slice may have more. Parallel batches share the usual amount."""
     height, width = model.metadata.size
-    return config.batch * height * width if config.batch else BATCH_PIXELS[model.device]
+    return config.batch * height * width if config.batch else BATCH_PIXELS[model.device] // config.parallel
 
 
 class Batcher:
-    """Runs slices of many requests in common batches, on a thread of its own."""
+    """Runs slices of many requests in common batches, on threads of its own."""
 
     def __init__(self, config: BatchConfig, report: Callable[[BatchReport], None] | None = None) -> None:
         self._config = config
@@ -97,8 +98,12 @@ class Batcher:
         self._coming = 0  # requests that are in work and have not sent slices yet
         self._changed = threading.Condition()
         self._closed = False
-        self._thread = threading.Thread(target=self._work, name="segkit-batcher", daemon=True)
-        self._thread.start()
+        self._threads = [
+            threading.Thread(target=self._work, name=f"segkit-batcher-{number}", daemon=True)
+            for number in range(config.parallel)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     @property
     def waiting(self) -> int:
@@ -125,11 +130,12 @@ class Batcher:
         return task.future
 
     def close(self) -> None:
-        """End the thread after the slices that are queued."""
+        """End the threads after the slices that are queued."""
         with self._changed:
             self._closed = True
-            self._changed.notify()
-        self._thread.join()
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
 
     def _work(self) -> None:
         while True:
@@ -140,6 +146,8 @@ class Batcher:
                     return
                 self._gather()
                 parts = self._take() if self._prune() else []
+                if self._tasks:
+                    self._changed.notify()  # another thread may take what is left
             if parts:
                 self._run(parts)
             del parts  # nothing of a request outlives it in this frame
@@ -222,16 +230,17 @@ def _deliver(part: _Part, arrays: Arrays) -> None:
     """Put the results of a part where the task collects them; the last part completes the task."""
     task = part.task
     count = len(task.images)
-    whole = part.stop - part.start == count
-    for name, array in arrays.items():
-        if whole:
-            task.results[name] = array
-            continue
-        if name not in task.results:
-            task.results[name] = np.empty((count, *array.shape[1:]), array.dtype)
-        task.results[name][part.start : part.stop] = array
-    task.done += part.stop - part.start
-    if not task.dropped:
-        task.ticket.advance(part.stop - part.start)
-    if task.done == count and task.future.set_running_or_notify_cancel():
+    with task.lock:
+        for name, array in arrays.items():
+            if len(array) == count:
+                task.results[name] = array
+                continue
+            if name not in task.results:
+                task.results[name] = np.empty((count, *array.shape[1:]), array.dtype)
+            task.results[name][part.start : part.stop] = array
+        task.done += part.stop - part.start
+        complete = task.done == count
+        if not task.dropped:
+            task.ticket.advance(part.stop - part.start)
+    if complete and task.future.set_running_or_notify_cancel():
         task.future.set_result(task.results)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import shutil
 import tempfile
 import threading
 import time
@@ -62,6 +63,7 @@ class Engine:
         self.values = Budget(int(limits.queue_megavoxels * MEGA), "the queue of this server is full")
         self.root = tempfile.TemporaryDirectory(prefix="segkit-serve-")
         self._batch = batch
+        self._folders = 0
         self._threads = ThreadPoolExecutor(limits.max_requests, thread_name_prefix="segkit-request")
         # So many scans are decoded at once: more would only take turns on the CPUs, and hold memory meanwhile.
         self._cpus = threading.BoundedSemaphore(granted_cpus())
@@ -118,7 +120,11 @@ class Engine:
 
     def folder(self, held: contextlib.ExitStack) -> Path:
         """A private folder that goes with the request."""
-        return Path(held.enter_context(tempfile.TemporaryDirectory(dir=self.root.name, ignore_cleanup_errors=True)))
+        self._folders += 1
+        folder = Path(self.root.name) / str(self._folders)
+        folder.mkdir(mode=0o700)
+        held.callback(shutil.rmtree, folder, ignore_errors=True)
+        return folder
 
     def take_values(self, held: contextlib.ExitStack, claims: Claims | None) -> None:
         """Reserve the memory of a scan. Without claims it may be as large as any. Raises Busy."""

@@ -217,7 +217,7 @@ class ModelStore:
 
 def load_warm(path: Path, device: str) -> Model:
     """Load a model and run one slice through it, so that the first request is not the slow one. Raises FileError."""
-    model = Model.load(path, device, slices_hint=2**31)  # a server has many slices before it: auto takes a GPU
+    model = Model.load(path, device, 2**31, resident=True)  # many slices lie before a server: auto takes a GPU
     height, width = model.metadata.size
     model.run([MASK], np.zeros((1, height, width, len(model.metadata.channels)), np.uint8))
     return model

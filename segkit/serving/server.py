@@ -20,6 +20,8 @@ from segkit.serving.metrics import Metrics
 from segkit.serving.models import ModelStore
 from segkit.serving.protocol import guarded
 
+_SWITCH_S = 0.001  # longest that one thread keeps the interpreter from the others
+
 
 def serve(
     models: Sequence[str], repositories: Sequence[Path], server: ServerConfig, batch: BatchConfig, limits: Limits
@@ -50,6 +52,8 @@ def serve(
         host, port = listening.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
         print(f"segkit serves {', '.join(store.names)} at http://{shown}:{port}/", file=sys.stderr, flush=True)
+        # Python's own 5 ms are what a batch would wait while a scan is decoded.
+        sys.setswitchinterval(_SWITCH_S)
         uvicorn.Server(config).run(sockets=[listening])
 
 

@@ -58,7 +58,7 @@ def reports() -> list[BatchReport]:
 
 @pytest.fixture
 def batcher(model: Held, reports: list[BatchReport]) -> Iterator[Batcher]:
-    batcher = Batcher(BatchConfig(batch=4, delay_ms=0.0), reports.append)
+    batcher = Batcher(BatchConfig(batch=4, delay_ms=0.0, parallel=1), reports.append)
     yield batcher
     model.go.set()
     batcher.close()
@@ -188,7 +188,7 @@ def test_slices_that_nobody_waits_for_are_dropped(batcher: Batcher, model: Held)
 
 
 def test_a_batch_waits_for_a_request_that_is_announced(model: Held) -> None:
-    batcher = Batcher(BatchConfig(batch=2, delay_ms=1000.0))
+    batcher = Batcher(BatchConfig(batch=2, delay_ms=1000.0, parallel=1))
     model.go.set()
     one = served(model)
     batcher.announce(1)
@@ -219,3 +219,31 @@ def test_close_finishes_what_is_queued(model: Held) -> None:
     assert all(future.done() for future in futures)
     with pytest.raises(RuntimeError):
         batcher.submit(served(model), slices(1), (MASK,), Ticket())
+
+
+def test_batches_run_at_once_and_each_part_finds_its_place(model: Held) -> None:
+    batcher = Batcher(BatchConfig(batch=3, parallel=3))
+    model.go.set()
+    one = served(model)
+    stacks = [slices(*range(start, start + 20)) for start in range(0, 200, 20)]
+    futures = [batcher.submit(one, stack, (MASK,), Ticket()) for stack in stacks]
+    for stack, future in zip(stacks, futures, strict=True):
+        np.testing.assert_array_equal(future.result(5)[MASK], stack[..., 0] + 1)
+    batcher.close()
+
+
+def test_a_second_batch_does_not_wait_for_the_first(model: Held) -> None:
+    batcher = Batcher(BatchConfig(batch=1, parallel=2))
+    one = served(model)
+    together = threading.Barrier(2, timeout=5)
+    run = model.run
+
+    def meet(outputs: Sequence[str], images: NDArray[np.uint8]) -> list[Any]:
+        together.wait()
+        return run(outputs, images)
+
+    model.run = meet  # type: ignore[method-assign]
+    model.go.set()
+    for future in [batcher.submit(one, slices(value), (MASK,), Ticket()) for value in (1, 2)]:
+        future.result(5)
+    batcher.close()
