@@ -54,11 +54,12 @@ def build_app(
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        watching = asyncio.create_task(_watch(store, server.watch_s))
+        tasks = [asyncio.create_task(_watch(store, server.watch_s)), asyncio.create_task(engine.tidy())]
         try:
             yield
         finally:
-            watching.cancel()
+            for task in tasks:
+                task.cancel()
             await asyncio.to_thread(engine.close)
 
     return Starlette(

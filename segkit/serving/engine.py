@@ -35,7 +35,7 @@ from segkit.serving.ticket import Ticket
 from segkit.serving.upload import Upload
 
 _AHEAD = 4  # batches that a volume keeps queued, so that the net never waits for its next slices
-_LARGE = 2**24  # bytes of a request after which memory is handed back to the system
+_IDLE_S = 2.0  # without requests before memory is handed back
 
 T = TypeVar("T")
 
@@ -64,6 +64,7 @@ class Engine:
         self.root = tempfile.TemporaryDirectory(prefix="segkit-serve-")
         self._batch = batch
         self._folders = 0
+        self._used = False  # since memory was last handed back
         self._threads = ThreadPoolExecutor(limits.max_requests, thread_name_prefix="segkit-request")
         # So many scans are decoded at once: more would only take turns on the CPUs, and hold memory meanwhile.
         self._cpus = threading.BoundedSemaphore(granted_cpus())
@@ -114,6 +115,7 @@ class Engine:
 
     def hold(self) -> contextlib.ExitStack:
         """A request's place, to which it adds what else it takes. Raises Busy."""
+        self._used = True
         held = contextlib.ExitStack()
         held.enter_context(self.requests.share(1))
         return held
@@ -130,8 +132,6 @@ class Engine:
         """Reserve the memory of a scan. Without claims it may be as large as any. Raises Busy."""
         amount = claims.values if claims else self.limits.voxels
         held.enter_context(self.values.share(amount))
-        if 4 * amount > _LARGE:
-            held.callback(trim)
 
     def start(self, function: Callable[[], T]) -> asyncio.Future[T]:
         """Run `function` in a thread of the requests."""
@@ -168,6 +168,14 @@ class Engine:
             gone.cancel()
             if not awaited.done():
                 abandon(work, ticket, held)
+
+    async def tidy(self) -> None:
+        """Hand memory back to the system whenever nothing has been in work for a moment. Until cancelled."""
+        while True:
+            await asyncio.sleep(_IDLE_S)
+            if self._used and not self.requests.taken:
+                self._used = False
+                await asyncio.to_thread(trim)
 
     def late(self) -> Busy:
         """What a request is told whose deadline passed."""

@@ -16,6 +16,7 @@ from segkit.serving.access_log import access
 from segkit.serving.app import build_app
 from segkit.serving.auth import Guard
 from segkit.serving.config import BatchConfig, Limits, ServerConfig
+from segkit.serving.memory import share_arenas
 from segkit.serving.metrics import Metrics
 from segkit.serving.models import ModelStore
 from segkit.serving.protocol import guarded
@@ -31,6 +32,7 @@ def serve(
     Raises:
         SegkitError: a model, a token file or the address cannot be used.
     """
+    share_arenas()
     configure_logs()
     Guard.from_config(server)  # what is wrong with the tokens is said before the models are loaded
     metrics = Metrics()
