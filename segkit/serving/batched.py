@@ -54,7 +54,7 @@ class BatchedModel:
 
     def _run(self, output: str, images: NDArray[np.uint8]) -> NDArray[Any]:
         self._ticket.check()
+        self.close()  # first: a batch must not wait for slices that it has
         future = self._batcher.submit(self._served, images, (output,), self._ticket)
-        self.close()
         results: dict[str, NDArray[Any]] = self._ticket.wait(future)
         return results[output]

@@ -115,7 +115,7 @@ class Batcher:
         """Count a request whose slices will come (+1), or will come no more (-1)."""
         with self._changed:
             self._coming += change
-            self._changed.notify()
+            self._changed.notify_all()
 
     def submit(
         self, served: Served, images: NDArray[np.uint8], outputs: tuple[str, ...], ticket: Ticket
@@ -126,7 +126,7 @@ class Batcher:
             if self._closed:
                 raise RuntimeError("the batcher is closed")
             self._tasks.append(task)
-            self._changed.notify()
+            self._changed.notify_all()  # one of the threads may be gathering, another idle
         return task.future
 
     def close(self) -> None:
