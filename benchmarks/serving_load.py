@@ -87,6 +87,7 @@ def running(words: list[str]) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
     """A process in a group of its own, ended with all its children; its standard error is in the file."""
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "log"
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: no server outlives the benchmark
         with log.open("wb") as file:
             process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=file, start_new_session=True)
         try:

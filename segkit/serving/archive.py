@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
 import zipfile
 import zlib
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from segkit.imaging.naming import is_output_name, natural_key
@@ -24,6 +26,13 @@ def is_zip(path: Path) -> bool:
         return file.read(4) in _MAGIC
 
 
+def unpacked_bytes(path: Path, limits: Limits) -> int:
+    """What the scans of a zip claim to unpack to; `unpack` takes no more of each. Raises as `unpack`."""
+    _check_directory(path, limits)
+    with _opened(path) as archive:
+        return sum(member.file_size for member in _members(archive, limits))
+
+
 def unpack(path: Path, folder: Path, limits: Limits) -> list[str]:
     """Unpack the scans of a zip to `folder`, and give the names they had, in the order of their new names.
 
@@ -34,15 +43,21 @@ def unpack(path: Path, folder: Path, limits: Limits) -> list[str]:
         RequestError: 400 damaged or encrypted, 413 too many files or too many bytes, 415 nothing in it.
     """
     _check_directory(path, limits)
+    with _opened(path) as archive:
+        members = _members(archive, limits)
+        left = limits.body_bytes
+        for index, member in enumerate(members):
+            left -= _extract(archive, member, folder / _new_name(index, member.filename), left, limits)
+    return [PurePosixPath(member.filename).name for member in members]
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
     try:
         with zipfile.ZipFile(path) as archive:
-            members = _members(archive, limits)
-            left = limits.body_bytes
-            for index, member in enumerate(members):
-                left -= _extract(archive, member, folder / _new_name(index, member.filename), left, limits)
+            yield archive
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, LookupError, RuntimeError) as error:
         raise RequestError(400, f"the zip file cannot be unpacked ({_why(error)})") from error
-    return [PurePosixPath(member.filename).name for member in members]
 
 
 def _check_directory(path: Path, limits: Limits) -> None:

@@ -148,8 +148,13 @@ class Batcher:
                 parts = self._take() if self._prune() else []
                 if self._tasks:
                     self._changed.notify()  # another thread may take what is left
-            if parts:
-                self._run(parts)
+            try:
+                if parts:
+                    self._run(parts)
+            except Exception as error:  # a bug, or a model that answers another shape: the thread must go on
+                _log.exception("a batch could not be delivered")
+                for part in parts:
+                    _reject(part.task, error)
             del parts  # nothing of a request outlives it in this frame
 
     def _prune(self) -> bool:
@@ -221,9 +226,13 @@ class Batcher:
                 self._run([part])
             return
         _log.warning("a batch failed: %s", error)
-        future = parts[0].task.future
-        if future.set_running_or_notify_cancel():
-            future.set_exception(error)
+        _reject(parts[0].task, error)
+
+
+def _reject(task: _Task, error: BaseException) -> None:
+    """Tell whoever waits for the task, if anyone still does."""
+    if not task.future.done() and task.future.set_running_or_notify_cancel():
+        task.future.set_exception(error)
 
 
 def _deliver(part: _Part, arrays: Arrays) -> None:

@@ -39,7 +39,7 @@ class Limits(Checked):
 
     max_requests: int = option(64, "Requests in work at once; one more gets 503", low=1, high=4096)
     max_body_mb: float = option(256.0, "Body of a request, and what a zip or a gzip body unpacks to", low=0.001)
-    max_bodies_mb: float = option(1024.0, "Bodies of all requests in work; above it 503", low=0.001)
+    max_bodies_mb: float = option(1024.0, "Bodies and unpacked zips of all requests in work; above it 503", low=0.001)
     max_slices: int = option(2048, "Slices of a scan", low=1)
     max_megavoxels: float = option(64.0, "Values (voxels times channels) of a scan, in 2^20", low=0.001)
     queue_megavoxels: float = option(160.0, "Values of all scans in work, in 2^20; above it 503", low=0.001)

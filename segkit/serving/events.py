@@ -16,7 +16,7 @@ import base64
 import contextlib
 import json
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from segkit.imaging.overlay import COLOURS
 from segkit.imaging.scan import Scan
@@ -69,8 +70,14 @@ class EventStream:
         work = self._engine.start(self._work)
         first = asyncio.ensure_future(_first(self._read, work))
         await self._engine.finish(request, work, self._ticket, held, end, until=first)
-        stream = self._events(request, work, held.pop_all(), end)
-        return StreamingResponse(stream, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+        kept = held.pop_all()
+        return _Events(self._events(request, work, end), lambda: self._release(work, kept))
+
+    def _release(self, work: asyncio.Future[str], held: Held) -> None:
+        if work.done():
+            held.close()
+        else:
+            abandon(work, self._ticket, held)
 
     def _on_scan(self, scan: Scan) -> None:
         """From the request's thread."""
@@ -88,7 +95,7 @@ class EventStream:
         content = {**measures(result, scan, job.served), "mask": _packed(result.mask), "file": file}
         return _event("result", content)
 
-    async def _events(self, request: Request, work: asyncio.Future[str], held: Held, end: float) -> AsyncIterator[str]:
+    async def _events(self, request: Request, work: asyncio.Future[str], end: float) -> AsyncIterator[str]:
         try:
             scan = self._read.result()
             view = await asyncio.to_thread(view_of, scan)
@@ -109,11 +116,6 @@ class EventStream:
             note(request, status=500)
             yield _error(RequestError(500, "an error of the server; its log says more"))
             raise
-        finally:
-            if work.done():
-                held.close()
-            else:
-                abandon(work, self._ticket, held)
 
     async def _progress(self, work: asyncio.Future[str], slices: int, end: float) -> AsyncIterator[str]:
         told, at = -1, self._loop.time()
@@ -145,6 +147,20 @@ class EventStream:
             "classes": list(classes),
             "colours": ["#{:02x}{:02x}{:02x}".format(*COLOURS[i % len(COLOURS)]) for i in range(len(classes) - 1)],
         }
+
+
+class _Events(StreamingResponse):
+    """A stream that gives back what its request holds, even if the client leaves before the first event."""
+
+    def __init__(self, events: AsyncIterator[str], release: Callable[[], None]) -> None:
+        super().__init__(events, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+        self._release = release
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._release()
 
 
 async def _first(read: asyncio.Future[Scan], work: asyncio.Future[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,12 +13,13 @@ from starlette.responses import Response
 from segkit.serving import negotiate
 from segkit.serving.access_log import note
 from segkit.serving.answers import Answer, mask_answer, measures_answer, overlay_answer
+from segkit.serving.archive import unpacked_bytes
 from segkit.serving.engine import Engine, Job
 from segkit.serving.errors import RequestError
 from segkit.serving.events import EventStream
 from segkit.serving.models import ModelStore, Served
 from segkit.serving.ticket import Ticket
-from segkit.serving.upload import inspect, receive
+from segkit.serving.upload import inspect, receive, zip_in
 
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off", "")
 _OPTIONS = ("model", "version", "answer", "largest_component", "pixels")
@@ -59,9 +61,12 @@ async def segment(request: Request, engine: Engine, store: ModelStore) -> Respon
     note(request, model=served.name, version=served.version)
     with engine.hold() as held:
         folder = engine.folder(held)
-        await receive(request, folder, engine.limits, held.enter_context(engine.bodies.share()))
+        bodies = held.enter_context(engine.bodies.share())
+        await receive(request, folder, engine.limits, bodies)
         end = engine.deadline()
         ticket = Ticket()
+        if packed := zip_in(folder):
+            bodies.grow_to(bodies.amount + await asyncio.to_thread(unpacked_bytes, packed, engine.limits))
         upload = await engine.finish(request, engine.start(lambda: inspect(folder, engine.limits)), ticket, held, end)
         note(request, format=upload.format)
         engine.take_values(held, upload.claims)

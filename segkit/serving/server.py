@@ -48,7 +48,7 @@ def serve(
             log_config=None,
             access_log=False,
             server_header=False,
-            timeout_keep_alive=75,
+            timeout_keep_alive=30,
             timeout_graceful_shutdown=max(1, round(server.shutdown_s)),
         )
         host, port = listening.getsockname()[:2]

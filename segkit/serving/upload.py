@@ -93,6 +93,12 @@ class _Form:
             raise RequestError(400, "the form has no file named scan, nor one named flair")
 
 
+def zip_in(folder: Path) -> Path | None:
+    """The zip that was sent, if it was one."""
+    scan = folder / _SCAN
+    return scan if scan.exists() and is_zip(scan) else None
+
+
 def inspect(folder: Path, limits: Limits) -> Upload:
     """What was sent, by content and headers; nothing is decoded. Blocks.
 
@@ -102,7 +108,7 @@ def inspect(folder: Path, limits: Limits) -> Upload:
     try:
         if not (folder / _SCAN).exists():
             return _sequences(folder, limits)
-        if is_zip(folder / _SCAN):
+        if zip_in(folder):
             return _zip(folder, limits)
         return _file(folder / _SCAN, limits)
     except SegkitError as error:

@@ -247,3 +247,16 @@ def test_a_second_batch_does_not_wait_for_the_first(model: Held) -> None:
     for future in [batcher.submit(one, slices(value), (MASK,), Ticket()) for value in (1, 2)]:
         future.result(5)
     batcher.close()
+
+
+def test_a_model_that_answers_another_shape_fails_its_request_and_not_the_server(batcher: Batcher, model: Held) -> None:
+    model.go.set()
+    run = model.run
+    model.run = lambda outputs, images: [run(outputs, images)[0], 1]  # type: ignore[method-assign]
+    with pytest.raises(ValueError, match="zip"):
+        batcher.submit(served(model), slices(1), (MASK,), Ticket()).result(5)
+    model.run = lambda outputs, images: [np.zeros(())]  # type: ignore[method-assign]
+    with pytest.raises((IndexError, TypeError)):
+        batcher.submit(served(model), slices(1), (MASK,), Ticket()).result(5)
+    model.run = run  # type: ignore[method-assign]
+    assert batcher.submit(served(model), slices(1), (MASK,), Ticket()).result(5)[MASK][0, 0, 0] == 2

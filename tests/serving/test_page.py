@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import os
 import shutil
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -174,6 +175,23 @@ def test_a_click_moves_the_other_planes(page: Callable[..., Any], volume: Path) 
     assert after[2] != before[2]
 
 
+def test_several_slices_are_one_volume(page: Callable[..., Any], tmp_path: Path) -> None:
+    pictures = {f"patient_{index}.tif": picture(index) for index in (1, 2, 10)}
+    for name, pixels in pictures.items():
+        (tmp_path / name).write_bytes(encoded(pixels))
+    at = page()
+    at.set_input_files("#file", [tmp_path / name for name in pictures])
+    sync_api.expect(at.locator("#name")).to_have_text("patient.zip")
+    at.wait_for_selector("#download:not([hidden])")
+    assert "64 x 64 x 3" in at.inner_text("#about")
+    with at.expect_download() as download:
+        at.click("#download")
+    assert download.value.suggested_filename == "patient_mask.zip"
+    with zipfile.ZipFile(download.value.path()) as masks:
+        for name, pixels in pictures.items():
+            np.testing.assert_array_equal(decoded(masks.read(name.replace(".tif", "_mask.tif"))), truth(pixels))
+
+
 def test_a_broken_file_is_told_and_the_page_goes_on(page: Callable[..., Any], tmp_path: Path) -> None:
     at = page()
     (tmp_path / "broken.tif").write_bytes(encoded(picture())[:200])
@@ -242,7 +260,25 @@ def test_a_token_is_asked_for(browser: Any, tmp_path: Path, models: Path) -> Non
         context.close()
 
 
-def test_real_scans(page: Callable[..., Any], shared: Path) -> None:
+def test_a_real_slice(page: Callable[..., Any], shared: Path, tmp_path: Path) -> None:
+    codecs = pytest.importorskip("imagecodecs")
+    with zipfile.ZipFile(shared / "lgg" / "TCGA_DU_7010_19860307.zip") as archive:
+        pixels = codecs.jpegxl_decode(archive.read("TCGA_DU_7010_19860307_30.jxl"))
+    (tmp_path / "TCGA_30.tif").write_bytes(encoded(pixels))
+    at = page(viewport={"width": 1280, "height": 800})
+    upload(at, tmp_path / "TCGA_30.tif")
+    assert at.inner_text("#about") == "256 x 256; three, version 1"
+    assert at.locator("#channel option").all_inner_texts() == ["all, as colours", "red", "green", "blue"]
+    colours = canvas(at)[..., :3]
+    assert colours.std() > 20
+    at.click("#before")
+    at.select_option("#channel", label="green")
+    grey = canvas(at)[..., :3]
+    assert (grey.max(axis=-1) == grey.min(axis=-1)).all()
+    shoot(at, "lgg")
+
+
+def test_a_real_volume(page: Callable[..., Any], shared: Path) -> None:
     volume = next((shared / "hippocampus" / "Task04_Hippocampus" / "imagesTr").glob("*.nii.gz"))
     at = page(color_scheme="dark")
     upload(at, volume, "four")

@@ -4,6 +4,7 @@ import { RequestError, decode, models, segment, setToken, unpack } from "./api.j
 import { measuresTable } from "./measures.js";
 import { Viewer } from "./viewer.js";
 import { Volume } from "./volume.js";
+import { zip } from "./zip.js";
 
 const at = (id) => document.getElementById(id);
 let viewer = null;
@@ -124,9 +125,16 @@ function stage(text, share) {
   else at("progress").value = share;
 }
 
-function choose(files) {
-  if (files.length > 1) tell("One file at a time: put the slices of a volume into a zip file.");
-  else if (files.length) open(files[0]);
+// One file is a scan; several are the slices of one.
+async function choose(files) {
+  if (files.length === 1) open(files[0]);
+  else if (files.length) open(await zip(files, `${commonStem(files.map((file) => file.name))}.zip`));
+}
+
+function commonStem(names) {
+  let length = 0;
+  while (names.every((name) => length < name.length && name[length] === names[0][length])) length++;
+  return names[0].slice(0, length).replace(/[\W_]+$/, "") || "slices";
 }
 
 for (const id of ["open", "choose"]) at(id).addEventListener("click", () => at("file").click());
