@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-slow lint format bench clean
+.PHONY: demo test test-slow lint format bench bench-serving clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -36,6 +36,13 @@ bench: $(STAMP)
 	$(BIN)/python -m benchmarks.segment_start
 	$(BIN)/python -m benchmarks.loaders
 	$(BIN)/python -m benchmarks.cpu_training
+
+# The server under load; the first asks for two more packages, fastapi and litserve, to compare with.
+bench-serving: $(STAMP)
+	$(BIN)/pip install --quiet fastapi litserve
+	$(BIN)/python -m benchmarks.serving
+	$(BIN)/python -m benchmarks.serving_soak
+	$(BIN)/python -m benchmarks.serving_hostile
 
 clean:
 	rm -rf demo build dist .pytest_cache .mypy_cache .ruff_cache

@@ -18,6 +18,13 @@ def export(
         str,
         typer.Option("--data", help="Dataset to check the export on. Default: the one the run was trained on."),
     ] = "",
+    triton: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--triton", help="Also add it, as the next version, to this Triton model repository."),
+    ] = None,
+    name: Annotated[
+        str, typer.Option("--name", help="Its name in the repository. Default: that of the run's directory.")
+    ] = "",
 ) -> None:
     """Export the best checkpoint to ONNX, checked against the trained net on its validation slices."""
     from segkit.runs import open_run
@@ -25,3 +32,8 @@ def export(
 
     path, parity = export_run(open_run(run), output, data)
     print(f"{path} ({path.stat().st_size / 1e6:.1f} MB): {parity}")
+    if triton is not None:
+        from segkit.export.onnx_model import read_metadata
+        from segkit.export.triton import write_repository
+
+        print(write_repository(path, read_metadata(path), triton, name or run.resolve().name))

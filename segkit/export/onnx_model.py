@@ -50,6 +50,12 @@ def set_metadata(path: Path, metadata: ModelMetadata) -> None:
     onnx.save(model, path)
 
 
+def read_metadata(path: Path) -> ModelMetadata:
+    """The metadata inside the ONNX file at `path`."""
+    model = onnx.load(path, load_external_data=False)
+    return ModelMetadata.from_props({prop.key: prop.value for prop in model.metadata_props})
+
+
 def _trace(ready: DeployedNet, path: Path, opset: int) -> None:
     """Let torch write the graph.
 

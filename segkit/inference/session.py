@@ -23,23 +23,27 @@ CUDA_WORTH_SLICES = 64
 
 _CUDA = "CUDAExecutionProvider"
 _CPU = "CPUExecutionProvider"
+_KEPT_PIXELS = 2**18  # of a batch whose memory a resident model keeps: four slices of 256 x 256
 _QUIET = 4  # ONNX Runtime's severity "fatal": what goes wrong is told by segkit, in one line
 
 
 @dataclass(frozen=True)
 class Model:
-    """A loaded model. `device` is what it really runs on."""
+    """A loaded model. `device` is what it really runs on; for `resident` see `load`."""
 
     session: Any
     metadata: ModelMetadata
     path: Path
     device: str
+    resident: bool = False
 
     @classmethod
-    def load(cls, path: Path, device: str = "auto", slices_hint: int = 1) -> Model:
+    def load(cls, path: Path, device: str = "auto", slices_hint: int = 1, *, resident: bool = False) -> Model:
         """Load a model for about `slices_hint` slices.
 
-        `auto` is the CPU for few slices; for many it is CUDA where that works, else the CPU.
+        `auto` is the CPU for few slices; for many it is CUDA where that works, else the CPU. `resident` is for a
+        process that stays and does other things too: memory is kept from batch to batch, except after an
+        unusually large one, and threads without work sleep at once.
 
         Raises:
             ConfigError: an unknown device.
@@ -49,33 +53,46 @@ class Model:
         if device not in DEVICES:
             raise ConfigError("device", device, ", ".join(DEVICES))
         wants_cuda = device == "cuda" or (device == "auto" and slices_hint >= CUDA_WORTH_SLICES)
-        session = _create(path, wants_cuda)
+        session = _create(path, wants_cuda, resident)
         on_cuda = _CUDA in session.get_providers()
         if device == "cuda" and not on_cuda:
             raise SegkitError(f"--device cuda: {_why_no_cuda()}; use --device cpu")
-        return cls(session, _checked(path, session), path, "cuda" if on_cuda else "cpu")
+        return cls(session, _checked(path, session), path, "cuda" if on_cuda else "cpu", resident)
 
     def masks(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Class indices `[N, H, W]` of images `[N, H, W, C]`; the probabilities stay inside the graph."""
-        masks: NDArray[np.uint8] = self._run([MASK], images)[0]
+        masks: NDArray[np.uint8] = self.run([MASK], images)[0]
         return masks
 
     def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Probabilities `[N, K, H, W]` of images `[N, H, W, C]`."""
-        probabilities: NDArray[np.float32] = self._run([PROBABILITY], images)[0]
+        probabilities: NDArray[np.float32] = self.run([PROBABILITY], images)[0]
         return probabilities
 
-    def _run(self, outputs: Sequence[str], images: NDArray[np.uint8]) -> list[Any]:
+    def run(self, outputs: Sequence[str], images: NDArray[np.uint8]) -> list[Any]:
+        """The named outputs for images `[N, H, W, C]`. Raises FileError, naming the model, where that fails."""
         try:
-            results: list[Any] = self.session.run(list(outputs), {INPUT: np.ascontiguousarray(images)})
+            inputs = {INPUT: np.ascontiguousarray(images)}
+            results: list[Any] = self.session.run(list(outputs), inputs, self._run_options(images))
         except Exception as error:  # ONNX Runtime's errors have no common base below Exception
             count, height, width, _ = images.shape
             what = f"failed on {count} slices of {width} x {height} ({_first_line(error)})"
             raise FileError(self.path, what, "try a smaller --batch or --device cpu") from error
         return results
 
+    def _run_options(self, images: NDArray[np.uint8]) -> Any:
+        """What gives the memory of a large batch back at its end; None for the others."""
+        count, height, width, _ = images.shape
+        if not self.resident or self.device != "cpu" or count * height * width <= _KEPT_PIXELS:
+            return None
+        import onnxruntime
 
-def _create(path: Path, wants_cuda: bool) -> Any:
+        options = onnxruntime.RunOptions()
+        options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+        return options
+
+
+def _create(path: Path, wants_cuda: bool, resident: bool) -> Any:
     import onnxruntime
 
     onnxruntime.set_default_logger_severity(_QUIET)
@@ -83,7 +100,9 @@ def _create(path: Path, wants_cuda: bool) -> Any:
     options.log_severity_level = _QUIET
     options.intra_op_num_threads = granted_cpus()
     # Without the arena a U-Net of width 32 needs 0.35 GB in place of 0.54 for four slices, and is no slower.
-    options.enable_cpu_mem_arena = False
+    options.enable_cpu_mem_arena = resident
+    if resident:  # a waiting thread that spins takes a tenth of the CPU time from the rest of a busy server
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     available = onnxruntime.get_available_providers()
     providers = [_CUDA, _CPU] if wants_cuda and _CUDA in available else [_CPU]
     if providers[0] == _CUDA and hasattr(onnxruntime, "preload_dlls"):
@@ -93,7 +112,7 @@ def _create(path: Path, wants_cuda: bool) -> Any:
         session = onnxruntime.InferenceSession(str(path), options, providers=providers)
     except OSError as error:
         raise FileError(path, f"cannot be read ({error.strerror})") from error
-    except Exception as error:  # as in Model._run
+    except Exception as error:  # as in Model.run
         reason = "is empty" if not content.st_size else f"is not an ONNX model ({_first_line(error)})"
         raise FileError(path, reason, "give a model.onnx that `segkit export` wrote") from error
     return session

@@ -9,11 +9,11 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
-from conftest import Run, clean_environment
 from PIL import Image
 from threshold_model import expected_classes, threshold_metadata, write_threshold_model
 
 from segkit.imaging.window import to_uint8
+from tests.conftest import Run, clean_environment
 
 
 @pytest.fixture
