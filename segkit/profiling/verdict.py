@@ -29,6 +29,7 @@ KINDS = {
 }
 STEP_PARTS = ("compute", "optim", "starved", "copy", "sync", "host")  # of a run's time, those of its training steps
 LEAST_SHARE = 0.10  # of the time, for a stall to bound the job
+LEAST_VALIDATION = 0.20  # which takes a tenth wherever a sixth of the slices are for validation
 LEAST_STEPS = 10
 BUSY_WORKERS = 0.6  # of a CPU each: they decode rather than wait for storage
 STORAGE_SHARE = 0.3  # of the starvation in which storage was waited for, to be its cause
@@ -56,8 +57,8 @@ def decide(summary: RunSummary) -> Verdict | None:
         sentence = f"Only {summary.steps} steps were timed; {LEAST_STEPS} are the least to tell what bounds a job."
         return Verdict("unknown", KINDS["unknown"], sentence, ["Let the job run longer."], "Not sure.")
     stalls = _stalls(summary)
-    worst = max(stalls, key=lambda stall: stall.share)
-    kind = worst.kind if worst.share >= LEAST_SHARE else "none"
+    large = [s for s in stalls if s.share >= (LEAST_VALIDATION if s.kind == "validate" else LEAST_SHARE)]
+    kind = max(large, key=lambda stall: stall.share).kind if large else "none"
     return Verdict(kind, KINDS[kind], _sentence(summary, stalls, kind), _advice(summary, kind), _sure(summary))
 
 
