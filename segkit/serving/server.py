@@ -6,6 +6,7 @@ import logging
 import os
 import socket
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -32,6 +33,8 @@ def serve(
     Raises:
         SegkitError: a model, a token file or the address cannot be used.
     """
+    # Of damaged files, which get their sentence anyway; Python would remember each text that it has warned of.
+    warnings.filterwarnings("ignore", module="PIL")
     share_arenas()
     configure_logs()
     Guard.from_config(server)  # what is wrong with the tokens is said before the models are loaded
