@@ -12,7 +12,7 @@ from segkit import __version__
 from segkit.cli import plain
 from segkit.errors import SegkitError
 
-VERBS = ("train", "profile", "report", "evaluate", "export", "segment", "data", "models")
+VERBS = ("train", "profile", "report", "evaluate", "export", "segment", "data", "models", "bench")
 TRAINING_PACKAGES = ("torch", "onnx", "onnxscript", "scipy", "pynvml", "matplotlib")  # the extra "train"
 
 

@@ -1,0 +1,133 @@
+"""`segkit bench`: which net, how many GPUs, how many workers, which optimisation, and why."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+
+import typer
+
+from segkit.bench.study import StudyConfig
+from segkit.bench.values import RESERVED
+from segkit.cli.options import with_flags
+from segkit.training.config import SECTIONS
+
+if TYPE_CHECKING:
+    from segkit.bench.study import Study
+
+app = typer.Typer(
+    help="Compare nets, GPUs, workers and optimisations: measure a grid of trainings and explain it.",
+    no_args_is_help=True,
+)
+
+_Output = Annotated[Path, typer.Option("-o", "--output", help="Folder of the study; the same one goes on with it.")]
+_Config = Annotated[
+    Optional[Path],  # noqa: UP045 - typer reads it
+    typer.Option("--config", help="TOML file with [study] and [settings]; flags win over it."),
+]
+_Retry = Annotated[bool, typer.Option("--retry", help="Measure again what failed.")]
+_Keep = Annotated[bool, typer.Option("--keep", help="Keep the checkpoints of every cell.")]
+_Slurm = Annotated[bool, typer.Option("--slurm", help="Submit the measurements to SLURM as job arrays.")]
+_Sbatch = Annotated[str, typer.Option("--sbatch", help="Options for sbatch, e.g. '--partition=gpu --time=1:00:00'.")]
+_Task = Annotated[str, typer.Option("--task", help="Measure this position of the plan only (a job of an array).")]
+_Gather = Annotated[bool, typer.Option("--gather", help="Only collect the results of the jobs.")]
+
+
+@app.command()
+@with_flags(StudyConfig, several=tuple(SECTIONS.values()), without=(*RESERVED, "techniques"))
+def sweep(
+    output: _Output = Path("bench/sweep"),
+    config: _Config = None,
+    retry: _Retry = False,
+    keep: _Keep = False,
+    slurm: _Slurm = False,
+    sbatch: _Sbatch = "",
+    task: _Task = "",
+    gather: _Gather = False,
+    *,
+    flags: dict[str, Any],
+) -> None:
+    """Measure a grid: every flag of `segkit train` takes one value or several, e.g. --gpus 1,2,4 --workers 0,2,4.
+
+    Each cell is a training of its own with the profiler on. Results are appended to results.jsonl as each ends; the
+    same command goes on with an interrupted study.
+    """
+    _measure(output, config, flags, {"retry": retry, "keep": keep}, slurm, sbatch, task, gather)
+
+
+@app.command()
+@with_flags(StudyConfig, several=tuple(SECTIONS.values()), without=RESERVED)
+def ablate(
+    output: _Output = Path("bench/ablation"),
+    config: _Config = None,
+    retry: _Retry = False,
+    keep: _Keep = False,
+    slurm: _Slurm = False,
+    sbatch: _Sbatch = "",
+    task: _Task = "",
+    gather: _Gather = False,
+    *,
+    flags: dict[str, Any],
+) -> None:
+    """Measure what each technique gives alone and in company.
+
+    Begins with the plain loop (fp32, files decoded in the training process), adds the techniques one after another,
+    takes each one away from the full set, and adds each one alone. Default: those that make sense on this machine.
+    """
+    _measure(output, config, flags, {"retry": retry, "keep": keep}, slurm, sbatch, task, gather, ablation=True)
+
+
+def _measure(
+    output: Path,
+    config: Path | None,
+    flags: dict[str, Any],
+    options: dict[str, bool],
+    slurm: bool,
+    sbatch: str,
+    task: str,
+    gather: bool,
+    *,
+    ablation: bool = False,
+) -> None:
+    from segkit.bench.rows import StudyFolder
+
+    folder = StudyFolder(output)
+    if gather:
+        folder.open_study()
+        print(f"{folder.gather()} new results; {folder.results}")
+        return
+    from segkit.bench.sweep import SweepOptions, begin, sweep, task_of
+
+    study = _study(folder.study, config, flags, ablation=ablation)
+    study = begin(folder, study)
+    plan = study.plan()
+    if slurm:
+        from segkit.bench.slurm import submit
+
+        submit(folder, study, SweepOptions(**options), sbatch, print)
+        return
+    if not task:
+        print(f"{len(study.cells())} cells, each {study.config.repeats} times; {folder.results}", flush=True)
+    tasks = [task_of(task, len(plan))] if task else None
+    sweep(folder, study, SweepOptions(**options), lambda line: print(line, flush=True), tasks=tasks)
+    if not task:
+        print(f"next: segkit bench report {output}")
+
+
+def _study(there: Path, config: Path | None, flags: dict[str, Any], *, ablation: bool) -> Study:
+    """The study that the flags describe; without any, the one that was begun in the folder."""
+    from segkit.bench.study import Study
+    from segkit.bench.techniques import default_techniques
+
+    if config is None and not flags and there.exists():
+        return Study.load(there, {}, {})
+    own = StudyConfig.__dataclass_fields__
+    study = Study.load(
+        config,
+        {key: text for key, text in flags.items() if key not in own},
+        {key: value for key, value in flags.items() if key in own},
+    )
+    if ablation and not study.config.techniques:
+        study = study.with_techniques(default_techniques(str(study.settings.get("device", "auto"))))
+    return study.checked()
