@@ -102,9 +102,7 @@ def first_step(ranks: dict[int, RankRecords], started: float) -> float | None:
 
 
 def _resources(summary: RunSummary, profile: Path) -> dict[str, Any]:
-    used = [
-        host.cpu_main + (host.cpu_workers or 0.0) for host in summary.hosts if host.cpu_main is not None
-    ]
+    used = [host.cpu_main + (host.cpu_workers or 0.0) for host in summary.hosts if host.cpu_main is not None]
     resident = [s.rss for path in profile.glob("host-*.jsonl") for s in read_lines(path, HostSample) if s.rss]
     memory = [device.memory_peak for device in summary.devices if device.memory_peak is not None]
     return {

@@ -1,9 +1,9 @@
 """Results: one JSON line a measurement, appended as it ends.
 
-    OUT/study.toml        the study as resolved
-    OUT/results.jsonl     Row, one a measurement
-    OUT/parts/*.jsonl     the same, from jobs of a cluster; `gather` adds them to results.jsonl
-    OUT/cells/<id>-r<n>/  the run directory of a measurement, its checkpoints removed once it is measured
+OUT/study.toml        the study as resolved
+OUT/results.jsonl     Row, one a measurement
+OUT/parts/*.jsonl     the same, from jobs of a cluster; `gather` adds them to results.jsonl
+OUT/cells/<id>-r<n>/  the run directory of a measurement, its checkpoints removed once it is measured
 """
 
 from __future__ import annotations
@@ -117,7 +117,9 @@ class StudyFolder:
     def open_study(self) -> Study:
         """The study that is measured here. Raises FileError where there is none."""
         if not self.study.exists():
-            raise FileError(self.path, "holds no study (no study.toml)", "give a folder that `segkit bench sweep` wrote")
+            raise FileError(
+                self.path, "holds no study (no study.toml)", "give a folder that `segkit bench sweep` wrote"
+            )
         return Study.load(self.study, {}, {})
 
     def rows(self) -> list[Row]:

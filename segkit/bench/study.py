@@ -1,13 +1,13 @@
 """A study: which cells are measured, how often and in which order.
 
-    [study]
-    hold = "rank"
-    repeats = 3
+[study]
+hold = "rank"
+repeats = 3
 
-    [settings]              # the flags of `segkit train`; a list is an axis of the grid
-    model = ["unet", "fcn"]
-    gpus = [1, 2]
-    steps = 40
+[settings]              # the flags of `segkit train`; a list is an axis of the grid
+model = ["unet", "fcn"]
+gpus = [1, 2]
+steps = 40
 """
 
 from __future__ import annotations

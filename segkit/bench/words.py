@@ -12,6 +12,14 @@ NETS = {"unet": "U-Net", "fcn": "FCN", "segnet": "SegNet"}
 _UNITS = {"gpus": "rank", "workers": "worker", "epochs": "epoch", "steps": "step"}
 
 
+_FIRST = ("model", "gpus", "workers", "loader")
+
+
+def ordered(keys: Iterable[str]) -> list[str]:
+    """Keys in the order in which a reader expects them."""
+    return sorted(keys, key=lambda key: _FIRST.index(key) if key in _FIRST else len(_FIRST))
+
+
 def net(name: object) -> str:
     """The net as papers call it."""
     return NETS.get(str(name), str(name))
@@ -35,5 +43,5 @@ def settings(values: Mapping[str, Value], keys: Iterable[str]) -> str:
 
 def cell_name(row: Row, axes: Iterable[str]) -> str:
     """What tells a cell from the others of its study."""
-    names = [key for key in axes if key in row.settings]
+    names = ordered(key for key in axes if key in row.settings)
     return settings(row.settings, names or ["model", "gpus", "workers", "loader"])

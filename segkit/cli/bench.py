@@ -131,3 +131,34 @@ def _study(there: Path, config: Path | None, flags: dict[str, Any], *, ablation:
     if ablation and not study.config.techniques:
         study = study.with_techniques(default_techniques(str(study.settings.get("device", "auto"))))
     return study.checked()
+
+
+REPORT_FORMATS = ("html", "markdown", "csv", "png")
+
+
+@app.command()
+def report(
+    study: Annotated[Path, typer.Argument(metavar="STUDY", help="Folder of a study, finished or not.")],
+    output: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("-o", "--output", help="Folder for the files. Default: report/ in the study."),
+    ] = None,
+    format_: Annotated[
+        str, typer.Option("--format", help="Files to write, with commas between; or text, for the terminal only.")
+    ] = ",".join(REPORT_FORMATS),
+) -> None:
+    """Explain a study: table, pictures, ablation, accuracy against cost, scaling, and the findings with their why."""
+    from segkit.errors import ConfigError
+
+    formats = tuple(word.strip() for word in format_.split(",") if word.strip())
+    if not formats or (formats != ("text",) and not set(formats) <= set(REPORT_FORMATS)):
+        raise ConfigError("--format", format_, ", ".join(REPORT_FORMATS) + "; or text")
+    from segkit.bench.comparison import Comparison
+    from segkit.bench.report import sections, title
+    from segkit.bench.report_files import to_text, write_report
+
+    comparison = Comparison.load(study)
+    sys.stdout.write(to_text(title(comparison), sections(comparison)))
+    if formats != ("text",):
+        for path in write_report(comparison, output or study / "report", formats):
+            print(f"written: {path}")
