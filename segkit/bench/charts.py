@@ -67,7 +67,9 @@ def _legend_above(axes: Axes) -> None:
 
 def waterfall(found: Ablation) -> Figure:
     """images/s from the plain loop to the full set; what each technique adds or takes, in order."""
-    steps = [("plain loop", found.plain.rate if found.plain else None, None)]
+    steps: list[tuple[str, Interval | None, Interval | None]] = [
+        ("plain loop", found.plain.rate if found.plain else None, None)
+    ]
     steps += [(f"+ {gain.name}", gain.after.rate if gain.after else None, gain.added) for gain in found.gains]
     figure, axes = svg.new(34 * (len(steps) + 1) + 46, left=18, right=18, top=4, bottom=38)
     before, reach = 0.0, 0.01

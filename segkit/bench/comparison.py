@@ -17,6 +17,7 @@ from segkit.bench.words import ordered, settings
 from segkit.config import Value
 from segkit.errors import FileError
 from segkit.profiling.report.colours import STEP_PARTS
+from segkit.profiling.samples import known
 from segkit.profiling.summary import Interval
 
 
@@ -76,15 +77,11 @@ class CellResult:
 
     def figure(self, key: str) -> Interval | None:
         """A test figure; over repeats, their mean within the widest interval of the patients."""
-        found = [row.accuracy[key] for row in self.rows if row.accuracy.get(key, [None])[0] is not None]
-        if not found:
+        found = [row.accuracy[key] for row in self.rows if key in row.accuracy]
+        values, low, high = ([f[i] for f in found if f[i] is not None] for i in range(3))
+        if not values:
             return None
-        low, high = ([f[i] for f in found if f[i] is not None] for i in (1, 2))
-        return Interval(
-            float(np.mean([f[0] for f in found if f[0] is not None])),
-            min(low, default=None),
-            max(high, default=None),  # type: ignore[type-var]
-        )
+        return Interval(float(np.mean(known(values))), min(known(low), default=None), max(known(high), default=None))
 
 
 class Comparison:

@@ -202,6 +202,6 @@ def _cause(one: CellResult, other: CellResult, changes: dict[str, float]) -> str
         causes.append(f"in {words.share(share)} of the wait the training process itself decodes")
     if changes["starved"] > 0 and (other.mean("queued_workers") or 0.0) > 0.2 and other.workers:
         causes.append(f"{words.number(other.mean('queued_workers'))} processes at a time wait for a CPU")
-    if cpus and used and used > 0.95 * cpus and not causes:
+    if cpus and used and other.ranks == 1 and used > 0.95 * cpus and not causes:
         causes.append(f"all of {words.count(round(cpus), 'granted CPU')} are busy")
     return f" ({'; '.join(causes)})" if causes else ""

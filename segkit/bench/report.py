@@ -206,8 +206,8 @@ def _table(comparison: Comparison) -> Section:
     rows = [[*(_value(cell, key) for key in axes), *_figures(cell)] for cell in comparison.cells]
     note = (
         "s/epoch: the training part of an epoch. first step: from starting the process to its first step. loader, "
-        "copy, ranks: share of the steps in which the device waited for them. CPUs: used, workers included. memory: "
-        "peak, of the fullest GPU, or of the processes on a CPU. In brackets: 95 % intervals."
+        "copy, ranks: share of the steps in which the device waited for them. CPUs: used by the first rank and its "
+        "workers. memory: peak, of the fullest GPU, or of the first rank and its workers. In brackets: 95 % intervals."
     )
     head = [key.replace("_", " ").replace("gpus", "ranks" if comparison.on_cpu else "GPUs") for key in axes]
     align = "".join("r" if key in ("gpus", "workers", "batch", "width") else "l" for key in axes) + "r" * len(_HEAD)

@@ -55,9 +55,9 @@ class Row:
     util: float | None = None  # of the GPUs, 0 to 1
     sm: float | None = None
     tensor: float | None = None
-    cpu_used: float | None = None  # CPUs, the loader's workers included
+    cpu_used: float | None = None  # CPUs, of the first rank of each node and its loader's workers
     memory_gpu: int | None = None  # bytes, the fullest GPU's peak
-    memory_host: int | None = None  # bytes, peak of the processes' resident memory
+    memory_host: int | None = None  # bytes, peak resident memory of the same processes
     wh_per_1000: float | None = None  # GPU energy of 1,000 images
     wait_cpu_share: float | None = None  # share of the wait for the loader in which the waiting thread worked
     io_wait: float | None = None  # share of the time in which something waited for storage

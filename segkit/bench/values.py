@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from segkit.config import Value
 from segkit.errors import ConfigError
 from segkit.training.config import SECTIONS, section_of
@@ -24,11 +26,15 @@ def parse(key: str, text: str) -> Value:
     words = field.metadata.get("words") or {}
     if text in words:
         return int(words[text])
-    kind = type(field.default)
+    kind: Callable[[str], Value] = type(field.default)
     try:
-        return _SWITCH[text.lower()] if kind is bool else kind(text)
+        return _SWITCH[text.lower()] if isinstance(field.default, bool) else kind(text)
     except (ValueError, KeyError) as error:
-        allowed = "on or off" if kind is bool else f"values of type {kind.__name__}, with commas between them"
+        allowed = (
+            "on or off"
+            if isinstance(field.default, bool)
+            else f"values of type {type(field.default).__name__}, with commas between them"
+        )
         raise ConfigError(key, text, allowed) from error
 
 

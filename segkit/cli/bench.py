@@ -162,3 +162,71 @@ def report(
     if formats != ("text",):
         for path in write_report(comparison, output or study / "report", formats):
             print(f"written: {path}")
+
+
+@app.command()
+def infer(
+    model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="An exported model, or a run that holds one.")],
+    image: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--image", help="A scan to run on. Default: noise of the size that the model was trained on."),
+    ] = None,
+    batch: Annotated[str, typer.Option(help="Batch sizes.")] = "1,4,8",
+    threads: Annotated[str, typer.Option(help="Threads of ONNX Runtime. Default: 1 and the granted CPUs.")] = "",
+    provider: Annotated[str, typer.Option(help="cpu, cuda, tensorrt, openvino, coreml, directml.")] = "cpu",
+    precision: Annotated[str, typer.Option(help="fp32, fp16, int8; made by ONNX Runtime's own tools.")] = "fp32",
+    seconds: Annotated[float, typer.Option(help="Seconds of timed runs of each setting.", min=0.0)] = 3.0,
+    rounds: Annotated[int, typer.Option(help="Processes of each setting, in shuffled order.", min=1)] = 3,
+    output: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("-o", "--output", help="Write every latency as JSON Lines, too."),
+    ] = None,
+) -> None:
+    """Latency (p50, p95, p99), throughput and cold start of an exported model.
+
+    Each option takes several values with commas between; every combination runs in a process of its own.
+    """
+    import numpy as np
+
+    from segkit.bench.inference import InferenceGrid, measure_inference, table, write_rows
+    from segkit.bench.inference_input import images_for
+    from segkit.profiling.report.text import aligned, wrapped
+    from segkit.resources import granted_cpus
+
+    path = model / "model.onnx" if model.is_dir() else model
+    grid = InferenceGrid(
+        _numbers("--batch", batch),
+        _numbers("--threads", threads) if threads else tuple(sorted({1, granted_cpus()})),
+        _words(provider),
+        _words(precision),
+        seconds,
+        rounds,
+    )
+    images = images_for(path, image)
+    rows = measure_inference(path, grid, np.ascontiguousarray(images), _progress)
+    _progress("")
+    found = table(rows)
+    print(f"{path}, slices of {images.shape[2]} x {images.shape[1]}" + ("" if image else " (noise)"))
+    print(aligned(found))
+    print(wrapped(found.note))
+    if output is not None:
+        write_rows(output, rows)
+        print(f"written: {output}")
+
+
+def _numbers(key: str, text: str) -> tuple[int, ...]:
+    from segkit.errors import ConfigError
+
+    if not all(word.isascii() and word.isdigit() for word in _words(text)):
+        raise ConfigError(key, text, "numbers with commas between them, e.g. 1,4,8")
+    return tuple(int(word) for word in _words(text))
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def _progress(text: str) -> None:
+    """On a line that is redrawn; only for a person who watches."""
+    if sys.stderr.isatty():
+        print(f"\r{text}\x1b[K", end="", file=sys.stderr, flush=True)
