@@ -136,6 +136,11 @@ class Study:
         return {key: value for key, value in self.settings.items() if isinstance(value, list) and len(value) > 1}
 
     @property
+    def varied(self) -> list[str]:
+        """The settings in which cells may differ."""
+        return list(dict.fromkeys([*self.axes, *(key for key, _ in self.techniques)]))
+
+    @property
     def techniques(self) -> list[tuple[str, Value]]:
         """What an ablation adds, in this order; empty for a sweep. Raises ConfigError."""
         found = []

@@ -94,7 +94,7 @@ def sweep(
             folder.append(row, None if tasks is None else folder.part(index))
             if not options.keep:
                 shutil.rmtree(folder.run(plan[index]) / "checkpoints", ignore_errors=True)
-            say(f"{done:>4}/{len(chosen)}  {cell_name(row, study.axes)}  {_outcome(row)}")
+            say(f"{done:>4}/{len(chosen)}  {cell_name(row, study.varied)}  {_outcome(row)}")
 
 
 def _outcome(row: Row) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import cast
 
 from segkit.config import Value
 from segkit.errors import ConfigError
@@ -26,7 +27,7 @@ def parse(key: str, text: str) -> Value:
     words = field.metadata.get("words") or {}
     if text in words:
         return int(words[text])
-    kind: Callable[[str], Value] = type(field.default)
+    kind = cast("Callable[[str], Value]", type(field.default))
     try:
         return _SWITCH[text.lower()] if isinstance(field.default, bool) else kind(text)
     except (ValueError, KeyError) as error:
