@@ -202,7 +202,7 @@ _HEAD = ["images/s", "s/epoch", "first step", "loader", "copy", "ranks", "GPU ut
 
 
 def _table(comparison: Comparison) -> Section:
-    axes = comparison.axes or ["model"]
+    axes = list(dict.fromkeys(["model", *comparison.axes]))
     rows = [[*(_value(cell, key) for key in axes), *_figures(cell)] for cell in comparison.cells]
     note = (
         "s/epoch: the training part of an epoch. first step: from starting the process to its first step. loader, "

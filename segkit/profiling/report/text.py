@@ -28,8 +28,8 @@ def aligned(table: Table, indent: str = "  ") -> str:
     widths = [max(len(row[i]) for row in rows) for i in range(len(table.head))]
     room = WIDTH - len(indent) - 2 * (len(widths) - 1)
     while sum(widths) > room:
-        longest = max((i for i, side in enumerate(table.align) if side == "l"), key=lambda i: widths[i])
-        if widths[longest] <= _SHORTEST:
+        longest = max((i for i, side in enumerate(table.align) if side == "l"), key=lambda i: widths[i], default=None)
+        if longest is None or widths[longest] <= _SHORTEST:
             break
         widths[longest] -= 1
     return "\n".join(_line(row, table.align, widths, indent) for row in rows)
