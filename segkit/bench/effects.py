@@ -57,11 +57,15 @@ class Effects:
         return self._interval(self.logs[cell], self._variance(cell))
 
     def ratio(self, cell: str, other: str) -> Interval | None:
-        """How many times as fast as another cell, with its 95 % interval; None where one was not measured."""
+        """How many times as fast as another cell; None where one was not measured.
+
+        It has a 95 % interval only where repeats tell the noise: two trainings differ by more than what varies
+        within one of them, so that without repeats every difference would look like an effect.
+        """
         if cell not in self.logs or other not in self.logs:
             return None
-        one, two = self._variance(cell), self._variance(other)
-        return self._interval(self.logs[cell] - self.logs[other], None if one is None or two is None else one + two)
+        shared = None if self.noise is None else self.noise**2 * (1 / self.counts[cell] + 1 / self.counts[other])
+        return self._interval(self.logs[cell] - self.logs[other], shared)
 
     def _variance(self, cell: str) -> float | None:
         """Of the cell's log. With too few repeats to tell the noise, what varies within a measurement stands for it."""
@@ -81,7 +85,8 @@ class Effects:
         if self.noise is None:
             return (
                 "Intervals (95 %) are those of the steps within a measurement: there are too few repeats to tell "
-                "how much one measurement differs from the next, so they are too narrow."
+                "how much one measurement differs from the next, so they are too narrow, and no two cells are told "
+                "apart by them."
             )
         return (
             f"Intervals (95 %) rest on repeats: one measurement differs from the next by {100 * self.noise:.1f} % "

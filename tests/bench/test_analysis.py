@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from segkit.bench.effects import Effects
-from segkit.bench.findings import AGREES, DIFFERS, findings
+from segkit.bench.findings import AGREES, DIFFERS, UNCLEAR, findings
 from segkit.bench.gains import ablations
 from segkit.bench.pareto import on_front
 from segkit.bench.scaling import fit
@@ -106,6 +106,14 @@ def test_another_machine_differs() -> None:
     answers = epoch_rates(made, {(n, w): 100.0 * n * (1 + w) for n in (1, 2, 4) for w in (0, 4)})
     assert [word for word, i in answers if i == 2] == [DIFFERS]  # 4 are faster again
     assert {word for word, i in answers if i == 4} == {DIFFERS}
+
+
+def test_without_repeats_nothing_is_judged() -> None:
+    """Within one training the rate is steady to 2 %; that says nothing about the next training."""
+    made = study(gpus="1,2", workers="0,2")
+    rows = [row(made, {"gpus": n, "workers": w}, 0, 100.0 + w) for n in (1, 2) for w in (0, 2)]
+    found = findings(comparison(made, rows))
+    assert {answer.agrees for finding in found for answer in finding.answers} == {UNCLEAR}
 
 
 def test_what_was_not_measured_is_not_answered() -> None:
