@@ -32,6 +32,7 @@ def wait_for(what: Any, seconds: float = 100.0) -> Any:
     return found
 
 
+@pytest.mark.slow
 def test_a_sweep_that_is_killed_goes_on_and_measures_nothing_twice(phantom: Path, tmp_path: Path, segkit: Run) -> None:
     words = ["bench", "sweep", "-o", "s", f"--data={phantom}", "--model=fcn", "--workers=0,1", "--repeats=1", *TINY]
     command = [sys.executable, "-m", "segkit", *words]
@@ -61,6 +62,7 @@ def test_a_sweep_that_is_killed_goes_on_and_measures_nothing_twice(phantom: Path
     assert "The training time rises with the number of workers." in said
 
 
+@pytest.mark.slow
 def test_a_cell_that_is_killed_or_fails_is_a_row_and_not_the_end(phantom: Path, tmp_path: Path, segkit: Run) -> None:
     words = ["bench", "sweep", "-o", "s", f"--data={phantom}", "--model=unet,nonet", "--repeats=1", *TINY]
     study = subprocess.Popen(
@@ -82,6 +84,7 @@ def test_a_cell_that_is_killed_or_fails_is_a_row_and_not_the_end(phantom: Path, 
     assert "Measurements that failed" in segkit("bench", "report", "s", "--format=text").stdout
 
 
+@pytest.mark.slow
 def test_the_job_script_measures_its_cell_and_the_results_are_gathered(
     phantom: Path, tmp_path: Path, segkit: Run
 ) -> None:
@@ -99,6 +102,20 @@ def test_the_job_script_measures_its_cell_and_the_results_are_gathered(
         subprocess.run(["bash", str(tmp_path / "s" / "gather.sh")], env=environment, check=True, capture_output=True)
     (row,) = rows(tmp_path / "s")
     assert (row["status"], row["repeat"]) == ("done", 1)
+
+
+def test_mistakes_are_one_line_before_anything_starts(phantom: Path, tmp_path: Path, segkit: Run) -> None:
+    for words, told in (
+        (["sweep", f"--data={phantom}", "--workers=0,x"], "workers = 'x': allowed is values of type int"),
+        (["sweep", f"--data={phantom}", "--batch=3", "--gpus=2", "--hold=global"], "multiple of the 2 ranks"),
+        (["ablate", f"--data={phantom}", "--techniques=packed"], "key=value"),
+        (["report", "nothing"], "nothing: holds no study (no study.toml)"),
+        (["report", "nothing", "--format=pdf"], "html, markdown, csv, png; or text"),
+    ):
+        done = segkit("bench", *words)
+        assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
+        assert told in done.stderr
+    assert not (tmp_path / "bench").exists()
 
 
 @pytest.mark.slow
