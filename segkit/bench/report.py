@@ -257,7 +257,10 @@ def _conditions(comparison: Comparison) -> Section:
     fixed = {key: value for key, value in comparison.study.settings.items() if key not in comparison.axes}
     packages = ", ".join(f"{name} {version}" for name, version in machine.get("packages", {}).items())
     pairs = [
-        ("measurements", f"{len(comparison.rows)} of {len(comparison.study.plan())}, {len(comparison.failures)} failed"),
+        (
+            "measurements",
+            f"{len(comparison.rows)} of {len(comparison.study.plan())}, {len(comparison.failures)} failed",
+        ),
         ("host", ", ".join(sorted({row.host for row in rows}))),
         ("device", ", ".join(sorted({row.device_name for row in rows if row.device_name}))),
         ("granted CPUs", ", ".join(sorted({str(row.cpus) for row in rows if row.cpus}))),
