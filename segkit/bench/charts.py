@@ -29,7 +29,7 @@ def training_time(cells: Sequence[CellResult], name: Callable[[CellResult], str]
     lines: dict[tuple[int, str], list[CellResult]] = {}
     for cell in cells:
         lines.setdefault((cell.ranks, name(cell)), []).append(cell)
-    figure, axes = svg.new(250 + 17 * len(lines), left=48, top=14 + 17 * len(lines))
+    figure, axes = svg.new(250 + 14 * len(lines), left=48, top=14 + 14 * len(lines))
     ranks, rest = ([*dict.fromkeys(key[i] for key in sorted(lines))] for i in (0, 1))
     tops = [0.0]
     for (count, other), group in sorted(lines.items()):
@@ -103,7 +103,7 @@ def _only_across(axes: Axes, rows: int) -> None:
 
 def trade_off(trades: Sequence[Trade], axis: str) -> Figure:
     """Test Dice against a cost: the Pareto front filled and joined, the rest hollow."""
-    figure, axes = svg.new(250 + 17 * len(trades), left=52, top=14 + 17 * len(trades))
+    figure, axes = svg.new(250 + 14 * len(trades), left=52, top=14 + 14 * len(trades))
     front = sorted((t for t in trades if t.on_front), key=lambda t: t.cost)
     axes.plot([t.cost for t in front], [t.dice.value for t in front], color=light("muted"), linewidth=1.2, zorder=1)
     for trade, (colour, marker) in zip(trades, _looks(), strict=False):
@@ -120,7 +120,9 @@ def trade_off(trades: Sequence[Trade], axis: str) -> Figure:
 
 
 def _looks() -> Iterator[tuple[str, str]]:
-    return cycle(LOOKS)
+    """Colours with markers; each pair comes once before one comes again."""
+    count = len(LOOKS)
+    return cycle([(LOOKS[i][0], LOOKS[(i + turn) % count][1]) for turn in range(count) for i in range(count)])
 
 
 def _room(axes: Axes, values: Sequence[float], which: str) -> None:
