@@ -12,7 +12,18 @@ from segkit import __version__
 from segkit.cli import plain
 from segkit.errors import SegkitError
 
-VERBS = ("train", "profile", "report", "evaluate", "export", "segment", "serve", "data", "models")
+VERBS = (
+    "train",
+    "profile",
+    "report",
+    "bench",
+    "evaluate",
+    "export",
+    "segment",
+    "serve",
+    "data",
+    "models",
+)
 TRAINING_PACKAGES = ("torch", "onnx", "onnxscript", "scipy", "pynvml", "matplotlib")  # the extra "train"
 
 

@@ -12,7 +12,8 @@ from markdown_it import MarkdownIt
 
 from segkit.profiling.report.json_text import to_json
 from segkit.profiling.report.markdown import to_markdown
-from segkit.profiling.report.text import to_text
+from segkit.profiling.report.tables import Table
+from segkit.profiling.report.text import aligned, to_text
 from segkit.profiling.summary import RunSummary, Verdict
 from tests.profiling import summaries as made
 
@@ -136,3 +137,8 @@ def test_json_of_several_runs_is_a_list() -> None:
 
 def test_json_has_null_for_what_is_no_number() -> None:
     assert json.loads(to_json([made.sampled_only()]))["energy"] == {"kwh": 0.4, "wh_per_1000_images": None}
+
+
+def test_a_wide_table_of_figures_alone_is_not_cut() -> None:
+    figures = ["123456789" * 2] * 8
+    assert aligned(Table(figures, "r" * 8, [figures])).split() == figures * 2

@@ -27,8 +27,13 @@ def to_html(summaries: Sequence[RunSummary]) -> str:
             )
         else:
             body = joined(_comparison(summaries, charts), _sections(summaries, names, charts))
-    foot = el("p", f"Written by segkit {__version__}. Epochs count from 1.", class_="muted")
     title = f"{', '.join(names)}: profile" if len(names) < 4 else f"{len(names)} runs: profile"
+    return page(title, body)
+
+
+def page(title: str, body: Markup) -> str:
+    """A whole page around `body`, with the style and the patterns that its charts refer to."""
+    foot = el("p", f"Written by segkit {__version__}. Epochs count from 1.", class_="muted")
     head = el(
         "head",
         el("meta", charset="utf-8"),

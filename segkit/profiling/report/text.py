@@ -28,8 +28,8 @@ def aligned(table: Table, indent: str = "  ") -> str:
     widths = [max(len(row[i]) for row in rows) for i in range(len(table.head))]
     room = WIDTH - len(indent) - 2 * (len(widths) - 1)
     while sum(widths) > room:
-        longest = max((i for i, side in enumerate(table.align) if side == "l"), key=lambda i: widths[i])
-        if widths[longest] <= _SHORTEST:
+        longest = max((i for i, side in enumerate(table.align) if side == "l"), key=lambda i: widths[i], default=None)
+        if longest is None or widths[longest] <= _SHORTEST:
             break
         widths[longest] -= 1
     return "\n".join(_line(row, table.align, widths, indent) for row in rows)
@@ -50,9 +50,9 @@ def _comparison(summaries: Sequence[RunSummary], bold: bool) -> str:
     head = [short.get(table.head[i], table.head[i]) for i in kept]
     figures = Table(head, "".join(table.align[i] for i in kept), [[row[i] for i in kept] for row in table.rows])
     named = zip(compare.names(summaries), summaries, strict=True)
-    verdicts = [_wrapped(f"{name}: {each.verdict.title}") for name, each in named if each.verdict]
+    verdicts = [wrapped(f"{name}: {each.verdict.title}") for name, each in named if each.verdict]
     lines = [_heading(f"{len(summaries)} runs side by side", bold), *verdicts, "", aligned(figures)]
-    return "\n".join([*lines, _wrapped(table.note), _wrapped(compare.sentence(summaries))])
+    return "\n".join([*lines, wrapped(table.note), wrapped(compare.sentence(summaries))])
 
 
 def _run(name: str, summary: RunSummary, bold: bool) -> str:
@@ -64,22 +64,22 @@ def _run(name: str, summary: RunSummary, bold: bool) -> str:
         lines += ["", _parts(summary), *_wrapped_if(sentences.hidden_wait(summary))]
     if len(summary.ranks) > 1:
         ranks = tables.ranks(summary, most=8)
-        lines += ["", *_wrapped_if(sentences.straggler(summary)), aligned(_slim(ranks)), _wrapped(ranks.note)]
+        lines += ["", *_wrapped_if(sentences.straggler(summary)), aligned(_slim(ranks)), wrapped(ranks.note)]
     if summary.devices:
         lines += ["", aligned(_slim(tables.devices(summary)))]
     if summary.differential:
         stalls = tables.stalls(summary)
         lines += ["", aligned(Table(stalls.head, stalls.align, stalls.rows)), aligned(tables.workers(summary))]
         lines += _wrapped_if(sentences.verification(summary))
-    lines += [_wrapped(f"missing: {item.what}: {item.why}") for item in summary.missing]
+    lines += [wrapped(f"missing: {item.what}: {item.why}") for item in summary.missing]
     return "\n".join(lines)
 
 
 def _verdict(summary: RunSummary, bold: bool) -> list[str]:
     found = summary.verdict
     if found is None:
-        return [_wrapped(sentences.NO_VERDICT)]
-    lines = [_heading(found.title, bold), _wrapped(found.sentence)]
+        return [wrapped(sentences.NO_VERDICT)]
+    lines = [_heading(found.title, bold), wrapped(found.sentence)]
     lines += [
         textwrap.fill(words.one_line(item), WIDTH, initial_indent="  - ", subsequent_indent="    ")
         for item in found.advice
@@ -115,9 +115,11 @@ def _heading(text: str, bold: bool) -> str:
     return f"\x1b[1m{words.one_line(text)}\x1b[0m" if bold else words.one_line(text)
 
 
-def _wrapped(text: str) -> str:
-    return textwrap.fill(words.one_line(text), WIDTH)
+def wrapped(text: str, indent: str = "") -> str:
+    """A paragraph within the width; lines after the first are indented further."""
+    more = indent + "  " if indent else ""
+    return textwrap.fill(words.one_line(text), WIDTH, initial_indent=indent, subsequent_indent=more)
 
 
 def _wrapped_if(text: str) -> list[str]:
-    return [_wrapped(text)] if text else []
+    return [wrapped(text)] if text else []
