@@ -23,8 +23,6 @@ from benchmarks.timing import machine
 from segkit.profiling.analysis import read_ranks, steady_rate, summarise
 from segkit.profiling.summary import RunSummary
 
-ROUNDS = 3
-
 
 @dataclass
 class Row:
@@ -51,6 +49,7 @@ def main() -> None:
     parser.add_argument("--settings", default="--width 4 --crop 64 --batch 16")
     parser.add_argument("--counts", default="0,1,2")
     parser.add_argument("--seconds", type=float, default=20.0, help="Longest time that a setting is measured.")
+    parser.add_argument("--rounds", type=int, default=3, help="Trainings with each setting.")
     parser.add_argument("--output", type=Path, help="JSON file; the report's page goes beside it.")
     arguments = parser.parse_args()
     words = ["--data", str(arguments.dataset.resolve()), "--model", "unet", *shlex.split(arguments.settings)]
@@ -74,7 +73,7 @@ def main() -> None:
         summary = summarise(folder / "p")
         rows = [row_of(summary, "files", count) for count in counts]
         rows += [row_of(summary, loader, 0) for loader in ("packed", "resident")]
-        for turn in range(ROUNDS):
+        for turn in range(arguments.rounds):
             for row in rows if turn % 2 == 0 else rows[::-1]:
                 row.trained.append(train(words, row, folder / f"t{turn}-{row.loader}-{row.workers}", arguments.seconds))
         if arguments.output:
