@@ -61,6 +61,12 @@ def test_a_command_that_dies_of_a_signal(segkit: Run) -> None:
     assert "profile in out" in done.stderr
 
 
+def heed_signals() -> None:
+    """Undo what nohup and background jobs do to their children: a shell cannot trap a signal that is ignored."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize("name", ["TERM", "USR1", "INT", "HUP"])
 def test_signals_are_passed_on(tmp_path: Path, name: str) -> None:
     script = f"trap 'echo {name} >> got; exit 7' {name}; touch ready; while :; do sleep 0.05; done"
@@ -70,6 +76,7 @@ def test_signals_are_passed_on(tmp_path: Path, name: str) -> None:
         env=clean_environment(),
         stderr=subprocess.PIPE,
         stdin=subprocess.DEVNULL,
+        preexec_fn=heed_signals,
     )
     try:
         wait_for(tmp_path / "ready", running)
