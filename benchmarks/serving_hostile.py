@@ -19,7 +19,6 @@ import gzip
 import io
 import json
 import struct
-import sys
 import tempfile
 import time
 import zipfile
@@ -31,7 +30,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.serving_load import Target, as_tiff, resident, segkit_server, slices
+from benchmarks.serving_load import Target, as_tiff, conclude, resident, segkit_server, slices
 from benchmarks.timing import machine
 
 PATIENCE_S = 60.0  # an answer that takes longer is a hang
@@ -339,12 +338,7 @@ def main() -> None:
     )
     for line in outcome.worst[:20]:
         print(f"  {line}")
-    for bar, met in bars.items():
-        print(f"  {'met    ' if met else 'NOT MET'}  {bar}")
-    if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
-    sys.exit(0 if all(bars.values()) else 1)
+    conclude(bars, figures, options.json)
 
 
 def settled(target: Target) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import io
+import json
 import os
 import re
 import signal
@@ -16,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, NoReturn
 
 import aiohttp
 import numpy as np
@@ -227,3 +229,13 @@ def _answers(port: int) -> bool:
     with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
         return True
     return False
+
+
+def conclude(bars: dict[str, bool], figures: dict[str, Any], output: Path | None) -> NoReturn:
+    """Say which bars are met, write the figures down, and end: exit code 1 where a bar is not met."""
+    for bar, met in bars.items():
+        print(f"  {'met    ' if met else 'NOT MET'}  {bar}")
+    if output:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    sys.exit(0 if all(bars.values()) else 1)

@@ -10,15 +10,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
-import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks.segment_start import export_net
-from benchmarks.serving_load import as_tiff, closed_loop, open_loop, resident, segkit_server, slices
+from benchmarks.serving_load import as_tiff, closed_loop, conclude, open_loop, resident, segkit_server, slices
 from benchmarks.timing import machine
 from segkit.inference.session import Model
 
@@ -77,12 +75,7 @@ def main() -> None:
         "every mask right": not tally.wrong and bool(tally.seconds),
         "memory flat within 5 %": abs(growth) <= 0.05,
     }
-    for bar, met in bars.items():
-        print(f"  {'met    ' if met else 'NOT MET'}  {bar}")
-    if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
-    sys.exit(0 if all(bars.values()) else 1)
+    conclude(bars, figures, options.json)
 
 
 if __name__ == "__main__":

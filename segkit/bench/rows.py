@@ -62,7 +62,7 @@ class Row:
     wait_cpu_share: float | None = None  # share of the wait for the loader in which the waiting thread worked
     io_wait: float | None = None  # share of the time in which something waited for storage
     queued_workers: float | None = None  # processes that could run, but waited for a CPU
-    verdict: str | None = None  # kind, see profiling.verdict.KINDS
+    verdict: str | None = None  # kind, see profiling.advice.KINDS
     sentence: str | None = None  # the verdict in words
     parameters: int | None = None
     gflops: float | None = None  # of a forward pass of one training image

@@ -1,10 +1,26 @@
-"""What to change for each verdict, most effective first."""
+"""The verdicts: a title for each kind, and what to change, most effective first."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 from segkit.profiling.summary import RunSummary
+
+# kind -> title. A stall is any share of the time in which the device does not compute.
+KINDS = {
+    "none": "The device is busy: nothing to gain from the data side",
+    "prep": "Decoding bounds this job",
+    "fetch": "Storage bounds this job",
+    "loader": "The loader bounds this job",
+    "copy": "Copying to the device bounds this job",
+    "straggler": "One rank holds the others back",
+    "sync": "Exchanging gradients bounds this job",
+    "validate": "Validation takes a large part of the time",
+    "checkpoint": "Writing checkpoints takes a large part of the time",
+    "host": "The host bounds this job",
+    "other": "Work between the epochs takes a large part of the time",
+    "unknown": "Too few steps to tell",
+}
 
 ADVICE: dict[str, list[str]] = {
     "none": [],

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -42,13 +42,15 @@ def profile_command(command: Sequence[str], output: Path | None, *, interval: fl
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise FileError(folder, f"cannot be written ({error.strerror})", "choose a folder with -o") from error
-    if interval < SHORTEST:
+    if not interval >= SHORTEST:  # not a number, neither
         raise ConfigError("--sample-seconds", interval, f"{SHORTEST} or more with a command")
     remove_records(folder)
-    child = _start(command)
     began = time.time()
-    with _signals_to(child), Sampler(folder, devices=None, interval=interval, pid=child.pid):
-        code = _wait(child)
+    with _signals_passed_on() as pass_on_to:
+        child = _start(command)
+        pass_on_to(child)
+        with Sampler(folder, devices=None, interval=interval, pid=child.pid):
+            code = _wait(child)
     write_json(
         folder / JOB, {"command": shlex.join(command), "exit code": str(code), "seconds": f"{time.time() - began:.1f}"}
     )
@@ -76,14 +78,27 @@ def _wait(child: subprocess.Popen[bytes]) -> int:
 
 
 @contextmanager
-def _signals_to(child: subprocess.Popen[bytes]) -> Iterator[None]:
-    """Pass signals on to the child. What the terminal sends (Ctrl-C) reaches it anyway and is not doubled."""
+def _signals_passed_on() -> Iterator[Callable[[subprocess.Popen[bytes]], None]]:
+    """Pass signals on to the child that the yielded function is told of; those that come before it starts, too.
+
+    What the terminal sends (Ctrl-C) reaches the child anyway and is not doubled.
+    """
+    child: subprocess.Popen[bytes] | None = None
+    early: list[int] = []
 
     def pass_on(number: int, frame: FrameType | None) -> None:
-        if number == signal.SIGINT and os.getpgid(child.pid) == os.getpgrp() and sys.stdin.isatty():
+        if child is None:
+            early.append(number)
+        elif number == signal.SIGINT and os.getpgid(child.pid) == os.getpgrp() and sys.stdin.isatty():
             return
-        if child.poll() is None:
+        elif child.poll() is None:
             child.send_signal(number)
+
+    def pass_on_to(started: subprocess.Popen[bytes]) -> None:
+        nonlocal child
+        child = started
+        while early:
+            child.send_signal(early.pop(0))
 
     previous: dict[int, Any] = {}
     for name in PASSED_ON:
@@ -91,7 +106,7 @@ def _signals_to(child: subprocess.Popen[bytes]) -> Iterator[None]:
         if number is not None:
             previous[number] = signal.signal(number, pass_on)
     try:
-        yield
+        yield pass_on_to
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)

@@ -13,6 +13,7 @@ import numpy as np
 
 from segkit.profiling.rates import mean_interval
 from segkit.profiling.records import RankInfo, StepRecord
+from segkit.profiling.samples import mean
 from segkit.profiling.summary import Interval, RankSummary, Straggler
 from segkit.profiling.text import percent
 
@@ -35,12 +36,12 @@ def compare_ranks(ranks: Mapping[int, tuple[RankInfo | None, Sequence[StepRecord
             host=info.host if info else "",
             device=info.name if info else "",
             steps=len(steps),
-            step_s=_mean([s.step_s for s in steps]) or 0.0,
-            wait_s=_mean([s.wait_s for s in steps]) or 0.0,
-            starved_s=_mean([s.starved_s for s in steps]) or 0.0,
-            copy_s=_mean([s.copy_s for s in steps]),
-            compute_s=_mean([s.compute_s for s in steps]),
-            sync_s=_mean([s.sync_s for s in steps]),
+            step_s=mean([s.step_s for s in steps]) or 0.0,
+            wait_s=mean([s.wait_s for s in steps]) or 0.0,
+            starved_s=mean([s.starved_s for s in steps]) or 0.0,
+            copy_s=mean([s.copy_s for s in steps]),
+            compute_s=mean([s.compute_s for s in steps]),
+            sync_s=mean([s.sync_s for s in steps]),
             waited_for_others_s=waits[rank].waited if rank in waits else None,
             cost_others_s=waits[rank].cost if rank in waits else None,
             last_share=waits[rank].last if rank in waits else None,
@@ -93,7 +94,7 @@ def find_straggler(ranks: Sequence[RankSummary]) -> Straggler | None:
         return None
     worst = max(compared, key=lambda rank: rank.cost_others_s or 0.0)
     others = [rank for rank in compared if rank is not worst]
-    share = (worst.cost_others_s or 0.0) / max(_mean([rank.step_s for rank in others]) or 0.0, 1e-9)
+    share = (worst.cost_others_s or 0.0) / max(mean([rank.step_s for rank in others]) or 0.0, 1e-9)
     behind = worst.behind_s.low if worst.behind_s is not None else None
     if share < LEAST_COST or behind is None or behind <= LEAST_COST / 2 * worst.step_s:
         return None
@@ -119,8 +120,3 @@ def _cause(worst: RankSummary, others: Sequence[RankSummary]) -> tuple[str, floa
     extra = {key: value - float(np.median([one[key] for one in usual])) for key, value in parts(worst).items()}
     cause = max(extra, key=lambda key: extra[key])
     return cause, extra[cause]
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    there = [value for value in values if value is not None]
-    return float(np.mean(there)) if there else None

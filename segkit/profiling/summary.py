@@ -182,7 +182,7 @@ class Differential:
 class Verdict:
     """What bounds this job, and what to change."""
 
-    kind: str  # see profiling.verdict.KINDS
+    kind: str  # see profiling.advice.KINDS
     title: str  # a few words: "Decoding bounds this job"
     sentence: str  # the verdict in a sentence or two, with figures
     advice: list[str]  # what to change, most effective first, with what to expect

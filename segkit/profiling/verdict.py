@@ -6,27 +6,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from segkit.profiling.advice import ADVICE, WORKLOAD_CHANGES
+from segkit.profiling.advice import ADVICE, KINDS, WORKLOAD_CHANGES
 from segkit.profiling.samples_verdict import decide_from_samples
 from segkit.profiling.stalls.verdict import decide_differential
 from segkit.profiling.summary import RankSummary, RunSummary, Verdict
 from segkit.profiling.text import percent
 
-# kind -> title. A stall is any share of the time in which the device does not compute.
-KINDS = {
-    "none": "The device is busy: nothing to gain from the data side",
-    "prep": "Decoding bounds this job",
-    "fetch": "Storage bounds this job",
-    "loader": "The loader bounds this job",
-    "copy": "Copying to the device bounds this job",
-    "straggler": "One rank holds the others back",
-    "sync": "Exchanging gradients bounds this job",
-    "validate": "Validation takes a large part of the time",
-    "checkpoint": "Writing checkpoints takes a large part of the time",
-    "host": "The host bounds this job",
-    "other": "Work between the epochs takes a large part of the time",
-    "unknown": "Too few steps to tell",
-}
 STEP_PARTS = ("compute", "optim", "starved", "copy", "sync", "host")  # of a run's time, those of its training steps
 LEAST_SHARE = 0.10  # of the time, for a stall to bound the job
 LEAST_VALIDATION = 0.20  # which takes a tenth wherever a sixth of the slices are for validation

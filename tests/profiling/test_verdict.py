@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from segkit.profiling.advice import ADVICE
+from segkit.profiling.advice import ADVICE, KINDS
 from segkit.profiling.records import DeviceInfo
 from segkit.profiling.summary import DeviceSummary, Interval, RunSummary, Straggler
-from segkit.profiling.verdict import KINDS, STALL_WORDS, decide, without, workers_to_hide
+from segkit.profiling.verdict import STALL_WORDS, decide, without, workers_to_hide
 from tests.profiling.made import host_summary, rank_summary, run_summary
 
 

@@ -181,16 +181,16 @@ def analyse(
     feeds = [Feed(), *(replace(feed, workers=count) for count in counts), *others]
     synthetic, *tried = take_turns(workload, feeds, seconds, say)
     present = next(m for m in tried if m.feed == feed)
+    loads = {loader: workload.load_seconds(loader) for loader in {m.feed.loader for m in tried}}
     costs = Costs(
         compute=synthetic.step_seconds,
-        load=workload.load_seconds(feed.loader),
+        load=loads[feed.loader],
         copy=present.mean("copy_s"),
         cpus=workload.cpus,
         shared=workload.on_cpu,
     )
     costs = costs.fitted([(m.feed.workers, m.step_seconds) for m in tried if m.feed.loader == feed.loader])
     images = synthetic.images_per_s.value * synthetic.step_seconds
-    loads = {loader: workload.load_seconds(loader) for loader in {m.feed.loader for m in tried}}
     curve = choose([_point(m, replace(costs, load=loads[m.feed.loader]), images) for m in tried])
     best = next(m for m, point in zip(tried, curve, strict=True) if point.chosen)
     differential = Differential(
@@ -227,23 +227,22 @@ def _point(measured: Measured, costs: Costs, images: float) -> WorkerPoint:
 
 def try_variants(workload: Workload, feed: Feed, seconds: float, say: Say) -> list[Variant]:
     """Whether a longer prefetch, or memory that is not page-locked, would make the chosen setting faster."""
-    others: dict[str, Feed] = {}
+    others: list[tuple[str, str, Feed]] = []  # name, flags, feed
     if feed.workers:
         longer = 2 * feed.prefetch
-        others[f"a prefetch of {longer}|--prefetch {longer}"] = replace(feed, prefetch=longer)
+        others.append((f"a prefetch of {longer}", f"--prefetch {longer}", replace(feed, prefetch=longer)))
     if not workload.on_cpu:
-        others["pageable memory|--no-pin"] = replace(feed, pin=False)
+        others.append(("pageable memory", "--no-pin", replace(feed, pin=False)))
     if not others:
         return []
-    chosen, *tried = take_turns(workload, [feed, *others.values()], seconds, say)
-    return [_variant(name, chosen, measured) for name, measured in zip(others, tried, strict=True)]
+    chosen, *tried = take_turns(workload, [feed, *(other for _, _, other in others)], seconds, say)
+    return [_variant(name, flags, chosen, m) for (name, flags, _), m in zip(others, tried, strict=True)]
 
 
-def _variant(name: str, chosen: Measured, measured: Measured) -> Variant:
+def _variant(name: str, flags: str, chosen: Measured, measured: Measured) -> Variant:
     lost = quotient_share(measured.images_per_s, chosen.images_per_s)
     pays = -lost.value >= 1 - GOOD_ENOUGH and lost.high is not None and lost.high < 0
-    words, flags = name.split("|")
-    return Variant(words, flags, measured.images_per_s, -lost.value, pays)
+    return Variant(name, flags, measured.images_per_s, -lost.value, pays)
 
 
 def choose(curve: Sequence[WorkerPoint]) -> list[WorkerPoint]:

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from segkit.profiling.advice import ADVICE
+from segkit.profiling.advice import ADVICE, KINDS
 from segkit.profiling.stalls.measure import DISTURBED, choose
 from segkit.profiling.summary import Differential, Interval, Verdict, WorkerPoint
 from segkit.profiling.text import percent
 
 LEAST_STALL = 0.05  # of the time, for a stall to bound the job
-TITLES = {
-    "none": "The net itself bounds this job",
-    "prep": "Decoding bounds this job",
-    "fetch": "Storage bounds this job",
-    "copy": "Copying to the device bounds this job",
-}
+TITLES = {**KINDS, "none": "The net itself bounds this job"}  # nothing else was run
 
 
 def decide_differential(differential: Differential) -> Verdict:
@@ -81,8 +76,9 @@ def _advice(differential: Differential, kind: str, chosen: WorkerPoint | None) -
     advice = []
     if chosen is not None:
         flags = f"--loader {chosen.loader} --workers {chosen.workers}"
-        flags += f" --prefetch {settings['prefetch']}" if chosen.workers else ""
         better = [variant.flags for variant in differential.variants if variant.pays]
+        if chosen.workers and not any(flag.startswith("--prefetch") for flag in better):
+            flags += f" --prefetch {settings['prefetch']}"
         advice.append(f"`{' '.join([flags, *better])}`")
         if chosen.loader != settings["loader"]:
             advice += _best_of_present(differential)
