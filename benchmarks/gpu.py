@@ -3,8 +3,9 @@
     python -m benchmarks.gpu [--output gpu.json] [--quick] [--device cuda|cpu]
 
 Correctness of the CUDA paths (against the CPU, against themselves, after a restart), the profiler on a real device
-(NVML beside GPM, the step clock's CUDA events against a known load, stalls, overhead), then images/s of the three nets
-over precision, batch, channels_last and compile. Needs the checkout, PyTorch, NumPy, Pillow and typer. With
+(NVML beside GPM, the step clock's CUDA events against a known load, stalls, overhead), images/s of the three nets
+over precision, batch, channels_last and compile, then whole trainings over workers and loaders (`benchmarks.gpu_study`)
+in the time that is left. Needs the checkout, PyTorch, NumPy, Pillow and typer. With
 `--device cpu --quick` it checks itself on a machine without a GPU.
 """
 
@@ -25,7 +26,9 @@ from typing import Any
 import torch
 
 from benchmarks.cpu_training import learner
+from benchmarks.gpu_peak import share_of_peak
 from benchmarks.gpu_profiler import profiler_checks
+from benchmarks.gpu_study import study
 from benchmarks.profiler_overhead import random_batch, synchronise
 from segkit.data.phantom import write_phantom
 from segkit.models.cost import cost
@@ -36,6 +39,7 @@ from segkit.training.learner import Learner
 ROOT = Path(__file__).parent.parent
 NETS = ("unet", "fcn", "segnet")
 WARM_STEPS, TIMED_SECONDS = 5, 4.0
+MINUTES = 9.0  # for everything
 
 
 def main() -> None:
@@ -45,7 +49,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="Small nets and few cells.")
     parser.add_argument("--device", default="cuda")
     arguments = parser.parse_args()
-    device = torch.device(arguments.device)
+    device, started = torch.device(arguments.device), time.monotonic()
     result: dict[str, Any] = {"machine": describe_machine(device), "checks": {}, "throughput": []}
     with tempfile.TemporaryDirectory() as folder:
         phantom = Path(folder) / "phantom"
@@ -67,6 +71,9 @@ def main() -> None:
         result["throughput"].append({**cell, **row})
         print(cell, row, flush=True)
         save(arguments.output, result)
+    left = 1.0 if arguments.quick else MINUTES - (time.monotonic() - started) / 60
+    result["study"] = study(arguments.device, left, quick=arguments.quick) if left > 0 else []
+    save(arguments.output, result)
     sys.exit(0 if all(check["ok"] for check in result["checks"].values()) else 1)
 
 
@@ -219,9 +226,17 @@ def throughput(
     rate = batch * steps / run(steps)
     flops = 3 * cost(model, in_channels=3, classes=2, width=width, size=size).gflops * 1e9 * rate
     memory = torch.cuda.max_memory_allocated(device) / 1e9 if device.type == "cuda" else None
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
+    share = share_of_peak(flops, name, str(settings.get("precision")))
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    return {"images_per_s": rate, "tflops": flops / 1e12, "first_step_s": first, "peak_memory_gb": memory}
+    return {
+        "images_per_s": rate,
+        "tflops": flops / 1e12,
+        "share_of_peak": share,
+        "first_step_s": first,
+        "peak_memory_gb": memory,
+    }
 
 
 if __name__ == "__main__":

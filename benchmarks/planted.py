@@ -25,7 +25,7 @@ from segkit.profiling.summary import RunSummary
 ROOT = Path(__file__).parent.parent
 NET = ["--model", "unet", "--width", "4", "--crop", "32", "--batch", "4", "--loader", "files", "--device", "cpu"]
 COUNTS = (0, 1, 2, 3, 4)
-ROUNDS = 3  # trainings at each count
+ROUNDS = 6  # trainings at each count
 
 
 @dataclass(frozen=True)
@@ -128,11 +128,31 @@ def compare_counts(case: Case, folder: Path, summary: RunSummary) -> dict[str, A
             rate = steady_rate(read_ranks(target / "profile"))
             each[count].append(rate.value if rate else 0.0)
     rates = {count: sum(values) / ROUNDS for count, values in each.items()}
-    share = rates[chosen.workers] / max(rates.values()) if chosen else 0.0
-    shown = ", ".join(f"{count}: {rate:.1f}" for count, rate in rates.items())
-    workers = chosen.workers if chosen else None
-    print(f"     recommended {workers} workers: {share:.1%} of the best of {shown} images/s", flush=True)
-    return {"recommended": workers, "images_per_s": rates, "share of the best": share}
+    shown = ", ".join(
+        f"{count}: {rate:.1f} [{min(each[count]):.1f}, {max(each[count]):.1f}]" for count, rate in rates.items()
+    )
+    if chosen is None:
+        return {"recommended": None, "images_per_s": each}
+    share, fair = rates[chosen.workers] / max(rates.values()), fair_share(each, chosen.workers)
+    print(
+        f"     recommended {chosen.workers} workers: {share:.1%} of the best ({fair:.1%} of the one that is best in the "
+        f"other rounds) of {shown} images/s",
+        flush=True,
+    )
+    return {"recommended": chosen.workers, "images_per_s": each, "share of the best": share, "fair share": fair}
+
+
+def fair_share(each: dict[int, list[float]], chosen: int) -> float:
+    """The chosen count's rate over the best one's, the best being found in other rounds than those compared in.
+
+    The largest of several noisy means is larger than the mean of the truly best one: by 3 % with five counts that
+    repeat within 3 %.
+    """
+    shares = []
+    for half in (0, 1):
+        best = max(each, key=lambda count: sum(each[count][1 - half :: 2]))
+        shares.append(sum(each[chosen][half::2]) / sum(each[best][half::2]))
+    return sum(shares) / 2
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Optional
@@ -10,6 +11,7 @@ import typer
 
 from segkit.cli.options import with_flags
 from segkit.data.config import AugmentConfig, DataConfig
+from segkit.errors import ConfigError
 from segkit.training.config import ModelConfig, OptimConfig, SystemConfig, TrainConfig
 
 
@@ -45,6 +47,8 @@ def profile(
         from segkit.profiling.command import profile_command
 
         sys.exit(profile_command(command, output, interval=flags.get("sample_seconds", 0.5)))
+    if not math.isfinite(seconds):
+        raise ConfigError("--seconds", seconds, "a number")
     settings = TrainConfig.load(config, flags)
     from segkit.cli.report import report
     from segkit.runs import new_run_path
@@ -61,8 +65,6 @@ def profile(
 
 
 def _counts(text: str) -> tuple[int, ...]:
-    from segkit.errors import ConfigError
-
     words = [word.strip() for word in text.split(",") if word.strip()]
     if not all(word.isascii() and word.isdigit() for word in words):
         raise ConfigError("--counts", text, "numbers with commas between them, e.g. 0,1,2,4")

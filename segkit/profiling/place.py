@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
 
-TEXT_BYTES = 256  # of a text that ranks exchange
-
 
 @dataclass(frozen=True)
 class Place:
@@ -32,40 +30,13 @@ class Place:
         rank, world, local = (
             _number(os.environ.get(name), default) for name, default in zip(names, (0, 1, 0), strict=True)
         )
-        dist = _distributed()
+        dist = distributed()
         if dist is not None:  # ranks that were started without any variables (torch.multiprocessing)
             rank, world = dist.get_rank(), dist.get_world_size()
         return cls(rank, max(1, world), local, socket.gethostname())
 
-    @property
-    def in_touch(self) -> bool:
-        """Whether `gather` reaches all ranks."""
-        return self.world == 1 or _distributed() is not None
 
-    def is_first_here(self) -> bool:
-        """Whether no lower rank runs on this host. Every rank has to call it."""
-        hosts = self.gather(self.host)
-        return self.host not in hosts[: self.rank] if len(hosts) > 1 else self.local_rank == 0
-
-    def gather(self, text: str) -> list[str]:
-        """The texts of all ranks, by rank, where torch.distributed runs; else only this one.
-
-        Every rank has to call it. Long texts are cut to 256 bytes.
-        """
-        dist = _distributed()
-        if self.world == 1 or dist is None:
-            return [text]
-        import torch
-
-        device = torch.device("cuda") if dist.get_backend() == "nccl" else torch.device("cpu")
-        data = text.encode()[:TEXT_BYTES].ljust(TEXT_BYTES, b"\0")
-        mine = torch.frombuffer(bytearray(data), dtype=torch.uint8).to(device)
-        everyone = [torch.empty_like(mine) for _ in range(dist.get_world_size())]
-        dist.all_gather(everyone, mine)
-        return [bytes(item.tolist()).rstrip(b"\0").decode(errors="replace") for item in everyone]
-
-
-def _distributed() -> Any:
+def distributed() -> Any:
     """The module torch.distributed where its ranks have found each other; None elsewhere. Does not import torch."""
     dist = sys.modules.get("torch.distributed")
     return dist if dist is not None and dist.is_available() and dist.is_initialized() else None

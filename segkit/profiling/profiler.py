@@ -20,6 +20,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from segkit.errors import SegkitError
+from segkit.profiling.exchange import Exchange
 from segkit.profiling.gradients import watch_buffers
 from segkit.profiling.place import Place, device_in_use
 from segkit.profiling.records import RankInfo, remove_records, write_info
@@ -48,6 +49,7 @@ class Profiler:
         loader: str | None = None,
         quiet: bool = False,
         resume: bool = False,
+        patience: float = 60.0,
     ) -> None:
         """Prepare; nothing is written before the `with` block begins.
 
@@ -60,10 +62,13 @@ class Profiler:
             quiet: do not print the verdict at the end.
             resume: go on after the records that are in the folder; else they are removed, for the numbers of their
                 steps begin at 1 as this run's do.
+            patience: seconds to wait for the job's other ranks to begin or end their profile, before this one goes on
+                alone.
         """
         self.folder = Path(folder)
         self.place = Place.from_environment()
         self.clock = StepClock(self.folder, rank=self.place.rank)
+        self._ranks = Exchange(self.place.rank, self.place.world, patience)
         self._device, self._interval, self._quiet, self._resume = device, interval, quiet, resume
         self._workers, self._loader = workers, loader
         self._sampler: Sampler | None = None
@@ -75,14 +80,16 @@ class Profiler:
 
     def __enter__(self) -> Profiler:
         self.folder.mkdir(parents=True, exist_ok=True)
-        if self.place.rank == 0 and self.place.in_touch and not self._resume:
+        if self.place.rank == 0 and self._ranks.in_touch and not self._resume:
             remove_records(self.folder)
-        first_here = self.place.is_first_here()  # from here on the ranks write: they have met the first one
-        known = self._device is not None or device_in_use(None) is not None
-        devices = self._devices_here(self._describe()) if known else None
+        device = device_in_use(self._device)
+        first_here, uuids = self._meet(_uuid(device))  # from here on the ranks write: they have met the first one
+        if device is not None:
+            self._describe()
         if first_here and self._interval > 0:
             from segkit.profiling.sampling.sampler import Sampler
 
+            devices = uuids if device is not None else None  # None: those that the program will use
             self._sampler = Sampler(self.folder, devices=devices, interval=self._interval)
             self._sampler.start()
         self.clock.restart()
@@ -99,32 +106,34 @@ class Profiler:
         if self._sampler is not None:
             self._sampler.stop()
         if error is None:
-            self.place.gather("")  # the records of all ranks are written before one of them reads them
+            self._ranks.gather("")  # the records of all ranks are written before one of them reads them
             if self.place.rank == 0 and not self._quiet:
                 self._print_verdict()
 
-    def _devices_here(self, uuid: str | None) -> list[str]:
-        """The UUIDs of the GPUs that this node's ranks use; every rank has to call it."""
-        said = [text.split(" ", 1) for text in self.place.gather(f"{self.place.host} {uuid or ''}")]
-        return sorted({uuid for host, uuid in said if host == self.place.host and uuid})
+    def _meet(self, uuid: str | None) -> tuple[bool, list[str]]:
+        """Whether this is the first rank of its node, and the UUIDs of the GPUs that the node's ranks use."""
+        texts = self._ranks.gather(f"{self.place.host} {uuid or ''}")
+        said = [text.split(" ", 1) if text is not None else ["", ""] for text in texts]
+        first = self.place.host not in [host for host, _ in said[: self.place.rank]]
+        if not self._ranks.in_touch:
+            first = self.place.local_rank == 0
+        return first, sorted({uuid for host, uuid in said if host == self.place.host and uuid})
 
-    def _describe(self) -> str | None:
-        """Write down where this rank runs; the UUID of its GPU."""
+    def _describe(self) -> None:
+        """Write down where this rank runs."""
         device = device_in_use(self._device)
         self.clock.use(device)
-        uuid, name = None, "CPU"
+        name = "CPU"
         if device is not None and device.type == "cuda":
             import torch
 
-            from segkit.profiling.sampling.devices import torch_uuid
-
-            uuid, name = torch_uuid(device), torch.cuda.get_device_name(device)
+            name = torch.cuda.get_device_name(device)
         info = RankInfo(
             rank=self.place.rank,
             world=self.place.world,
             host=self.place.host,
             device=device.type if device is not None else "cpu",
-            uuid=uuid,
+            uuid=_uuid(device),
             name=name,
             threads=sys.modules["torch"].get_num_threads() if "torch" in sys.modules else granted_cpus(),
             workers=self._workers,
@@ -133,7 +142,6 @@ class Profiler:
         )
         write_info(self.folder / f"rank{self.place.rank}.json", info)
         self._described = True
-        return uuid
 
     def _print_verdict(self) -> None:
         from segkit.profiling.analysis import summarise
@@ -212,6 +220,15 @@ class Profiler:
         if reading is not None and reading.util is not None:
             words.append(f"gpu {reading.util:4.0%}")
         return "  ".join(words)
+
+
+def _uuid(device: torch.device | None) -> str | None:
+    """The UUID of a GPU; None for a CPU."""
+    if device is None or device.type != "cuda":
+        return None
+    from segkit.profiling.sampling.devices import torch_uuid
+
+    return torch_uuid(device)
 
 
 def batch_size(batch: Any) -> int:
