@@ -135,8 +135,8 @@ def compare_counts(case: Case, folder: Path, summary: RunSummary) -> dict[str, A
         return {"recommended": None, "images_per_s": each}
     share, fair = rates[chosen.workers] / max(rates.values()), fair_share(each, chosen.workers)
     print(
-        f"     recommended {chosen.workers} workers: {share:.1%} of the best ({fair:.1%} of the one that is best in the "
-        f"other rounds) of {shown} images/s",
+        f"     recommended {chosen.workers} workers: {share:.1%} of the best ({fair:.1%} of the one that is best "
+        f"in the other rounds) of {shown} images/s",
         flush=True,
     )
     return {"recommended": chosen.workers, "images_per_s": each, "share of the best": share, "fair share": fair}

@@ -32,8 +32,9 @@ class Sleepy(torch.utils.data.Dataset):
 
 class SlowStep(torch.optim.SGD):
     def step(self, closure: Any = None) -> Any:
-        loss = super().step(closure)
-        time.sleep(STEP)
+        loss = closure()
+        time.sleep(STEP)  # before the update: PyTorch may call the hooks after SGD's own step already
+        super().step()
         return loss
 
 
