@@ -25,7 +25,8 @@ from segkit.profiling.step_clock import Clock, NoClock, StepClock
 from segkit.training.learner import Learner
 
 INTERVAL = 0.5  # seconds between samples, as in training
-STRETCH = 0.4  # seconds of a measured stretch
+STRETCH = 2.0  # seconds of a measured stretch: several samples
+SETTLE = 0.3  # seconds before it: the sampler's first look at the machine is no part of its steady cost
 
 
 def random_batch(batch: int, size: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
@@ -98,9 +99,14 @@ def overhead(device: torch.device, rounds: int, *, width: int, size: int, batch:
 
         def with_profiler() -> float:
             with Sampler(folder, devices=_devices(device), interval=INTERVAL):
+                time.sleep(SETTLE)
                 return step_seconds(subject, data, clock, steps)
 
-        with_it, without = alternate([with_profiler, lambda: step_seconds(subject, data, NoClock(), steps)], rounds + 1)
+        def without_profiler() -> float:
+            time.sleep(SETTLE)
+            return step_seconds(subject, data, NoClock(), steps)
+
+        with_it, without = alternate([with_profiler, without_profiler], rounds + 1)
         middle, low, high = ratio(with_it[1:], without[1:])
         step = median(without[1:])
         return {

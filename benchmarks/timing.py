@@ -21,10 +21,11 @@ def machine() -> str:
 
 
 def alternate(measures: Sequence[Callable[[], float]], rounds: int) -> list[list[float]]:
-    """Call each measure once a round, in turn, so that a drifting machine touches all alike."""
+    """Call each measure once a round, forward and backward in turn, so that a drifting machine touches all alike."""
     results: list[list[float]] = [[] for _ in measures]
-    for _ in range(rounds):
-        for measure, values in zip(measures, results, strict=True):
+    for number in range(rounds):
+        pairs = list(zip(measures, results, strict=True))
+        for measure, values in pairs if number % 2 == 0 else pairs[::-1]:
             values.append(measure())
     return results
 
