@@ -6,7 +6,8 @@
 
 Each fold is a `segkit train` with the net's recipe (benchmarks/lgg/<net>.toml) that is resumed until it is done; flags
 behind `--` go to it (`-- --width 64 --device cuda`). The exit code is 75 where a piece ended before the training did.
-Every patient is tested once, by a net that has not seen it; the table pools the folds that are done and names the others.
+Every patient is tested once, by a net that has not seen it; the table pools the folds that are done and names the
+others.
 """
 
 from __future__ import annotations

@@ -3,7 +3,8 @@
     python -m benchmarks.lgg.robustness model.onnx kaggle_3m --split fold-0.json
 
 Mean volume Dice over the test patients as they are, and after each change to their slices: a missing sequence (the
-channel becomes FLAIR, as in the dataset), gamma, rotation, half the resolution, noise. The bar is 5 points of Dice for each.
+channel becomes FLAIR, as in the dataset), gamma, rotation, half the resolution, noise. The bar is 5 points of Dice for
+each.
 """
 
 from __future__ import annotations

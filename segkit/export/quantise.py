@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,6 @@ from onnx import numpy_helper
 from segkit.files import atomic_path
 from segkit.model_metadata import INPUT
 
-FORMS = ("fp32", "fp16", "int8")
 _OPERATORS = ["Conv", "ConvTranspose", "MaxPool", "Concat"]
 _SMALLEST = 64  # elements: smaller constants (shapes, levels) stay as they are
 
@@ -34,7 +34,8 @@ def quantise_int8(source: Path, target: Path, calibration: Iterable[Images]) -> 
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    with atomic_path(target) as temporary, atomic_path(target.with_name(f"{target.stem}-prepared.onnx")) as prepared:
+    with tempfile.TemporaryDirectory() as folder, atomic_path(target) as temporary:
+        prepared = Path(folder) / "prepared.onnx"
         with _quiet():
             # Symbolic shape inference fails on sizes that are computed in the graph (padding, cropping).
             quant_pre_process(source, prepared, skip_symbolic_shape=True)
@@ -44,7 +45,7 @@ def quantise_int8(source: Path, target: Path, calibration: Iterable[Images]) -> 
                 _Reader(calibration),
                 quant_format=QuantFormat.QDQ,
                 op_types_to_quantize=_OPERATORS,
-                nodes_to_exclude=_around_the_net(onnx.load(prepared)),
+                nodes_to_exclude=[_last_convolution(onnx.load(prepared))],
                 per_channel=True,
                 reduce_range=True,
                 activation_type=QuantType.QUInt8,
@@ -52,8 +53,6 @@ def quantise_int8(source: Path, target: Path, calibration: Iterable[Images]) -> 
                 calibrate_method=CalibrationMethod.MinMax,
             )
         _copy_metadata(source, temporary)
-    prepared.unlink(missing_ok=True)
-    target.with_name(f"{target.stem}-prepared.onnx").unlink(missing_ok=True)
 
 
 def halve_weights(source: Path, target: Path) -> None:
@@ -88,10 +87,10 @@ class _Reader:
         return None if batch is None else {INPUT: np.ascontiguousarray(batch)}
 
 
-def _around_the_net(model: onnx.ModelProto) -> list[str]:
-    """The last convolution, whose logits decide, by name."""
-    convolutions = [node.name for node in model.graph.node if node.op_type in ("Conv", "ConvTranspose")]
-    return convolutions[-1:]
+def _last_convolution(model: onnx.ModelProto) -> str:
+    """The name of the one whose logits decide."""
+    names = [node.name for node in model.graph.node if node.op_type in ("Conv", "ConvTranspose")]
+    return str(names[-1])
 
 
 def _copy_metadata(source: Path, target: Path) -> None:

@@ -75,7 +75,7 @@ def test_integers_decide_nearly_alike_and_keep_the_contract(exported: Path, tmp_
 def test_a_target_that_exists_stays_where_calibration_fails(exported: Path, tmp_path: Path) -> None:
     target = tmp_path / "int8.onnx"
     target.write_bytes(b"old")
-    with pytest.raises(Exception, match="(?i)invalid"):
+    with pytest.raises(Exception, match=r"(?i)invalid"):
         quantise_int8(exported, target, [np.zeros((1, 64, 64, 7), np.uint8)])
     assert target.read_bytes() == b"old"
     assert [path.name for path in tmp_path.iterdir()] == ["int8.onnx"]
