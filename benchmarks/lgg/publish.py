@@ -47,6 +47,7 @@ def publish(run: RunDirectory, form: str, name: str, *, default: bool) -> None:
         subject, data=str(data), split_file=run.split, output=run.path / "published-evaluation.json"
     )[2]
     evaluation = read_json(report)
+    evaluation["context"] |= {"source": target.name, "data": data.name}
     model, case_set, split = Model.load(target, "cpu"), find_cases(data), Split.load(run.split)
     robust = lost(measure(model, case_set, split.test))
     DOCS.mkdir(parents=True, exist_ok=True)
