@@ -2,6 +2,7 @@
 # Install what the tests of this folder need, on Debian as root: podman, debootstrap, and Apptainer, which bookworm has
 # not: sid's, unpacked beside the host with the three libraries that it links to, so that nothing is upgraded.
 set -euo pipefail
+# shellcheck source=lib.sh
 . "$(dirname "$0")/lib.sh"
 prefix=/opt/apptainer
 
