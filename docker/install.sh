@@ -10,7 +10,7 @@ prefix=/opt/segkit
 # pip stays outside of the environment that it fills.
 pip=/tmp/pip
 
-install() {
+packages() {
     # A build that pip isolates reads the variable alone.
     PIP_CONSTRAINT=$PWD/constraints.txt "$pip/bin/pip" --quiet --disable-pip-version-check --python "$prefix/bin/python" \
         install --no-cache-dir --no-compile --root-user-action ignore "$@"
@@ -20,14 +20,18 @@ dependencies() {
     python3 -m venv "$pip"
     python3 -m venv --without-pip "$prefix"
     case " $* " in
-        *" train "*) install ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} "$TORCH" ;;
+        *" train "*) packages ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} "$TORCH" ;;
     esac
     python3 docker/requirements.py "$RUNTIME" "$@" > "$pip/requirements.txt"
-    install --requirement "$pip/requirements.txt"
+    packages --requirement "$pip/requirements.txt"
 }
 
 segkit() {
-    install --no-deps .
+    packages --no-deps .
+    mkdir "$prefix/libexec"
+    mv "$prefix/bin/segkit" "$prefix/libexec/"
+    cp docker/segkit.sh "$prefix/bin/segkit"
+    cp docker/healthcheck.py "$prefix/libexec/"
     cd "$prefix"/lib/python3*/site-packages
     # Tests, headers, and programs that build or test PyTorch. Of its own folders it needs bin/torch_shm_manager.
     find . -type d \( -name tests -o -name test \) -path './*/*' -prune -exec rm -rf {} +

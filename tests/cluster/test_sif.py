@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import apptainer, as_user, give
+from containers import apptainer, as_user, give
 from PIL import Image
 from threshold_model import expected_classes, write_threshold_model
 
@@ -79,7 +79,9 @@ def test_the_host_s_python_stays_outside(defined_sif: Path, folder: Path) -> Non
     write_scan(folder / "scan.tif")
     give(folder)
     environment = {"PYTHONPATH": str(folder), "PYTHONHOME": str(folder), "PYTHONSTARTUP": str(folder / "numpy.py")}
-    done = as_user("apptainer", "run", defined_sif, "segment", "scan.tif", "--model", "model.onnx", cwd=folder, **environment)
+    done = as_user(
+        "apptainer", "run", defined_sif, "segment", "scan.tif", "--model", "model.onnx", cwd=folder, **environment
+    )
     assert done.returncode == 0, done.stderr
     assert "scan_mask.tif" in done.stdout
 
@@ -109,12 +111,12 @@ def test_serve_as_an_instance_answers(image: str, folder: Path, request: pytest.
     verb = start[0].split()
     # Apptainer keeps its list of instances in a folder of the user's, which has to be somewhere.
     where = {"APPTAINER_CONFIGDIR": str(folder), "HOME": str(folder)}
-    started = as_user(
-        "apptainer", *verb, *options, sif, *start[1:], "--model", "/data/model.onnx", cwd=folder, **where
-    )
+    started = as_user("apptainer", *verb, *options, sif, *start[1:], "--model", "/data/model.onnx", cwd=folder, **where)
     assert started.returncode == 0, started.stderr
     try:
-        asked = as_user("apptainer", "exec", "--pwd", "/data", f"instance://{name}", "python", "-c", ASK, cwd=folder, **where)
+        asked = as_user(
+            "apptainer", "exec", "--pwd", "/data", f"instance://{name}", "python", "-c", ASK, cwd=folder, **where
+        )
         assert asked.returncode == 0, asked.stderr
     finally:
         as_user("apptainer", "instance", "stop", name, cwd=folder, **where)
