@@ -120,6 +120,6 @@ def _torch_masks(deployed: DeployedNet, images: Images) -> Images:
     deployed.eval()
     # Without TF32, which a GPU may be allowed in training: the comparison is with float32.
     with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False):
-        mask, _ = deployed(torch.from_numpy(np.ascontiguousarray(images)).to(deployed.mean.device))
+        mask, _ = deployed(torch.from_numpy(np.ascontiguousarray(images)).to(deployed.normalise.mean.device))
     masks: Images = mask.cpu().numpy()
     return masks

@@ -48,7 +48,11 @@ def with_frame(config: TrainConfig, data: TrainingData) -> TrainConfig:
 def describe(config: TrainConfig, data: TrainingData, run_id: str) -> NetDescription:
     """The net of a run: its metadata, and the normalisation measured on the training slices."""
     case_set = data.case_set
-    mean, std = data.survey.normalisation(data.rows("train"))
+    by_slice = config.model.normalise == "slice"
+    count = len(case_set.channels)
+    # In tissue levels air is 0 and tissue around 1; measuring finer than that would gain nothing.
+    levels = ((0.5,) * count, (0.5,) * count)
+    mean, std = levels if by_slice else data.survey.normalisation(data.rows("train"))
     metadata = ModelMetadata(
         model=config.model.model,
         width=config.model.width,
@@ -64,7 +68,7 @@ def describe(config: TrainConfig, data: TrainingData, run_id: str) -> NetDescrip
         pixel_mm=training_pixel(case_set.cases, data.frame),
         plane="axial" if any(case.spacing for case in case_set.cases) else "",
     )
-    return NetDescription(metadata, mean, std)
+    return NetDescription(metadata, mean, std, by_slice)
 
 
 def job_description(config: TrainConfig, data: TrainingData) -> dict[str, str]:

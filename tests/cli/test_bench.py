@@ -140,10 +140,11 @@ def test_an_exported_model_is_timed(tmp_path: Path, segkit: Run) -> None:
     from segkit.export.onnx_model import export_onnx
     from segkit.model_metadata import ModelMetadata
     from segkit.models.deployed import DeployedNet
+    from segkit.models.normalise import Normalise
     from segkit.models.registry import build
 
     torch.manual_seed(0)
-    net = DeployedNet(build("unet", in_channels=3, classes=2, width=2), (0.5,) * 3, (0.25,) * 3)
+    net = DeployedNet(build("unet", in_channels=3, classes=2, width=2), Normalise((0.5,) * 3, (0.25,) * 3))
     names = ("background", "tumour"), ("pre", "flair", "post")
     export_onnx(net.eval(), ModelMetadata("unet", 2, *names, (32, 32), "scale", (0, 255)), tmp_path / "model.onnx")
     words = ["--batch=1,3", "--threads=1", "--precision=fp32,int8", "--seconds=0.01", "--rounds=1", "-o", "x.jsonl"]
