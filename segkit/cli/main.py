@@ -25,6 +25,7 @@ VERBS = (
     "serve",
     "data",
     "models",
+    "doctor",
 )
 TRAINING_PACKAGES = ("torch", "onnx", "onnxscript", "scipy", "pynvml", "matplotlib")  # the extra "train"
 

@@ -35,10 +35,11 @@ class Room:
 
     def told(self, wanted: int, taken: int) -> str:
         """One line about fewer workers than were wanted."""
+        more = larger_shared_memory(runtime())
         size = "cannot be used" if not self.free else f"has {megabytes(self.free)} free"
         return (
             f"{FOLDER} {size}, too little for {wanted} loader workers with batches of {megabytes(self.batch)} "
-            f"({megabytes(self.needed(wanted))} needed): using {taken}; enlarge it with {larger_shared_memory(runtime())}"
+            f"({megabytes(self.needed(wanted))} needed): using {taken}; enlarge it with {more}"
         )
 
 
