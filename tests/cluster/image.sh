@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# docker/Dockerfile -> image -> docker-archive -> SIF, as $WORK/NAME.tar and $WORK/NAME.sif.
+# docker/Dockerfile -> the image localhost/NAME -> docker-archive -> $WORK/NAME.sif.
 #
 #   image.sh NAME TARGET [BUILD-ARGUMENT=VALUE ...]
 set -euo pipefail
@@ -18,7 +18,11 @@ podman build --quiet --format docker --isolation chroot --network host --layers=
     --build-arg "VERSION=$(sed -n 's/^__version__ = "\(.*\)"/\1/p' "$ROOT/segkit/__init__.py")" \
     --build-arg "COMMIT=$(git -C "$ROOT" rev-parse HEAD)" \
     "${arguments[@]}" "$ROOT"
+echo "$name: image after $SECONDS s"
 rm -f "$WORK/$name.tar"
 podman save --quiet --format docker-archive -o "$WORK/$name.tar" "localhost/$name"
 apptainer build --force --disable-cache --mksquashfs-args '-comp zstd -Xcompression-level 15' \
     "$WORK/$name.sif" "docker-archive:$WORK/$name.tar"
+rm "$WORK/$name.tar"
+echo "$name: SIF after $SECONDS s, $(stat -c %s "$WORK/$name.sif") bytes;" \
+    "image of $(podman image inspect --format '{{.Size}}' "localhost/$name") bytes"
