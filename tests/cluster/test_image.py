@@ -24,9 +24,11 @@ from tests.conftest import ROOT
 IMAGES = ["segkit", "segkit-infer"]
 
 
-@pytest.fixture(scope="session")
-def images(train_sif: Path, infer_sif: Path) -> None:
-    """localhost/segkit and localhost/segkit-infer."""
+@pytest.fixture(params=IMAGES)
+def image(request: pytest.FixtureRequest) -> str:
+    """The name of an image that has been built: localhost/segkit, localhost/segkit-infer."""
+    request.getfixturevalue({"segkit": "train_sif", "segkit-infer": "infer_sif"}[request.param])
+    return str(request.param)
 
 
 def podman(*words: object) -> str:
@@ -49,8 +51,7 @@ def inspect(image: str) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("image", IMAGES)
-def test_the_image_s_facts(images: None, image: str) -> None:
+def test_the_image_s_facts(image: str) -> None:
     found = inspect(image)
     config, labels = found["Config"], found["Labels"]
     assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", config["User"])
@@ -63,8 +64,7 @@ def test_the_image_s_facts(images: None, image: str) -> None:
         assert found["Size"] < 700_000_000
 
 
-@pytest.mark.parametrize("image", IMAGES)
-def test_nothing_of_the_build_is_left(images: None, image: str) -> None:
+def test_nothing_of_the_build_is_left(image: str) -> None:
     look = """
         for name in cc gcc c++ ld as make pip pip3 git curl; do command -v $name && exit 1; done
         find / -xdev \\( -path '*/pip/*' -o -name '*.whl' -o -path '*/.cache/*' -o -path '/src*' -o -name '*.h' \\) \
@@ -85,7 +85,7 @@ def test_nothing_of_the_build_is_left(images: None, image: str) -> None:
     assert run(image, "-c", grep, options=("--entrypoint", "sh")) == ""
 
 
-def test_any_id_segments_and_serves(images: None, folder: Path) -> None:
+def test_any_id_segments_and_serves(infer_sif: Path, folder: Path) -> None:
     write_threshold_model(folder / "model.onnx")
     pixels = np.random.default_rng(3).integers(0, 256, (64, 64, 3), np.uint8)
     Image.fromarray(pixels).save(folder / "scan.tif")
