@@ -25,6 +25,7 @@ def script(name: str, *arguments: str) -> None:
     """Run a script of this folder; its output is shown where it fails."""
     done = subprocess.run([HERE / name, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert done.returncode == 0, f"{name}: {done.stdout[-4000:]}"
+    print(done.stdout[-400:])
 
 
 def built(name: str, how: str, *arguments: str) -> Path:
