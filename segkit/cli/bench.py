@@ -154,6 +154,10 @@ def report(
     if not formats or (formats != ("text",) and not set(formats) <= set(REPORT_FORMATS)):
         raise ConfigError("--format", format_, ", ".join(REPORT_FORMATS) + "; or text")
     from segkit.bench.comparison import Comparison
+    from segkit.bench.rows import StudyFolder
+    from segkit.caches import keep_fonts_in
+
+    keep_fonts_in(StudyFolder(study).cache)  # before matplotlib comes in
     from segkit.bench.report import sections, title
     from segkit.bench.report_files import to_text, write_report
 

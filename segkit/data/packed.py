@@ -19,7 +19,7 @@ import numpy as np
 from segkit.data.cases import CaseSet
 from segkit.data.read import fingerprint
 from segkit.data.survey import Frame, Pair, Survey, run_survey
-from segkit.errors import FileError
+from segkit.unwritable import unwritable
 
 RECORDS, SURVEY = "records.u8", "survey.npz"
 
@@ -69,10 +69,8 @@ def _build(entry: Path, fill: Callable[[Path], None]) -> None:
         entry.parent.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(dir=entry.parent, prefix=f".{entry.name}."))
     except OSError as error:
-        raise FileError(
-            entry.parent,
-            f"cannot be written ({error.strerror})",
-            "set SEGKIT_CACHE to a folder you can write to",
+        raise unwritable(
+            entry.parent, error, "set SEGKIT_CACHE to a folder you can write to, or choose one with --run"
         ) from error
     try:
         fill(folder)
@@ -80,9 +78,7 @@ def _build(entry: Path, fill: Callable[[Path], None]) -> None:
         folder.rename(entry)
     except OSError as error:
         if not (entry / SURVEY).exists():  # else a builder without locks was faster, and its entry is as good
-            raise FileError(
-                entry, f"cannot be written ({error.strerror})", "free some space, or set SEGKIT_CACHE"
-            ) from error
+            raise unwritable(entry, error, "free some space, or set SEGKIT_CACHE") from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -15,9 +15,10 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from segkit.errors import ConfigError, FileError, SegkitError
+from segkit.errors import ConfigError, SegkitError
 from segkit.files import write_json
 from segkit.profiling.records import remove_records
+from segkit.unwritable import unwritable
 
 PASSED_ON = ("SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1", "SIGUSR2")
 
@@ -41,7 +42,7 @@ def profile_command(command: Sequence[str], output: Path | None, *, interval: fl
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise FileError(folder, f"cannot be written ({error.strerror})", "choose a folder with -o") from error
+        raise unwritable(folder, error, "choose a folder with -o") from error
     if not interval >= SHORTEST:  # not a number, neither
         raise ConfigError("--sample-seconds", interval, f"{SHORTEST} or more with a command")
     remove_records(folder)

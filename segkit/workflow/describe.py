@@ -10,9 +10,10 @@ import torch
 from segkit import __version__
 from segkit.data.cases import Case
 from segkit.data.survey import Frame
+from segkit.errors import SegkitError
 from segkit.imaging.fit import place
 from segkit.model_metadata import ModelMetadata
-from segkit.resources import granted_cpus
+from segkit.resources import compiler_for, granted_cpus
 from segkit.training.checkpoint import NetDescription
 from segkit.training.config import TrainConfig
 from segkit.training.dataset import TrainingData, locate
@@ -25,6 +26,10 @@ _MIXED_PIXELS = 0.1  # a training set whose pixel sizes differ by more than this
 
 def resolve(config: TrainConfig, world: World) -> TrainConfig:
     """Fill in what `auto`, 0 and -1 stand for on this machine (the dataset's own values come later)."""
+    device = world.device.type
+    if config.system.compile and compiler_for(device) is None:
+        what = "g++, or set CXX" if device == "cpu" else "gcc or clang, or set CC"
+        raise SegkitError(f"--compile needs a compiler, and none is here; leave it out, or install {what}")
     workers = config.data.workers
     if workers == -1:
         workers = max(1, granted_cpus() // world.local_size) if config.data.loader == "files" else 0

@@ -6,12 +6,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from segkit.caches import keep_compiled_in, keep_fonts_in
 from segkit.errors import FileError
 from segkit.files import read_json, write_json, write_text
 from segkit.metrics import Figure
 from segkit.models.registry import CORE
 from segkit.profiling.analysis import JOB, summarise
 from segkit.profiling.profiler import Profiler
+from segkit.resources import cache_folder
 from segkit.runs import RunDirectory, create_run, latest_run, new_run_path, surroundings
 from segkit.training.config import TrainConfig
 from segkit.training.dataset import TrainingData, open_dataset
@@ -84,6 +86,7 @@ def _train_one(config: TrainConfig, world: World, folder: Path, *, resume: bool,
     if resuming:
         config = TrainConfig.load(run.config, flags)
     config = resolve(config, world)
+    keep_compiled_in(cache_folder(folder.parent))
     data = _open_data(config, world, folder, run if resuming else None)
     config = with_workers(with_frame(config, data), world, data, folder.parent)
     if world.is_main and not resuming:
@@ -124,6 +127,7 @@ def _profiler(config: TrainConfig, world: World, run: RunDirectory, *, resume: b
 
 def _report_profile(run: RunDirectory) -> None:
     """The verdict on the training, and the page that shows it."""
+    keep_fonts_in(cache_folder(run.path.parent))
     from segkit.profiling.report.html_page import to_html  # matplotlib is slow to import
 
     summary = summarise(run.path)
