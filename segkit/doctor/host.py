@@ -61,14 +61,14 @@ def check_packages() -> list[Finding]:
     """Which extras are installed."""
     found = [name for name, (module, _) in _EXTRAS.items() if importlib.util.find_spec(module)]
     fact = f"installed extras: {', '.join(found) or 'none'}"
-    findings = [ok("packages.extras", fact, "segment needs none of them.", installed=found)]
-    for name in (name for name in _EXTRAS if name not in found):
-        findings.append(
-            note(
-                f"packages.{name}",
-                f"the extra {name} is not installed",
-                f"What does not work without it: {_EXTRAS[name][1]}.",
-                f"pip install 'segkit[{name}]'",
-            )
+    absent = [
+        note(
+            f"packages.{name}",
+            f"the extra {name} is not installed",
+            f"What does not work without it: {work}.",
+            f"pip install 'segkit[{name}]'",
         )
-    return findings
+        for name, (_, work) in _EXTRAS.items()
+        if name not in found
+    ]
+    return [ok("packages.extras", fact, "segment needs none of them.", installed=found), *absent]
