@@ -29,22 +29,22 @@ class Finding:
     values: dict[str, Any] = field(default_factory=dict)  # the fact for programs
 
 
-def ok(check: str, fact: str, meaning: str, remedy: str = "", **values: Any) -> Finding:
+def ok(check: str, fact: str, meaning: str, remedy: str = "", /, **values: Any) -> Finding:
     """All is as it should be."""
     return Finding(check, Severity.OK, fact, meaning, remedy, values)
 
 
-def note(check: str, fact: str, meaning: str, remedy: str = "", **values: Any) -> Finding:
+def note(check: str, fact: str, meaning: str, remedy: str = "", /, **values: Any) -> Finding:
     """Good to know."""
     return Finding(check, Severity.NOTE, fact, meaning, remedy, values)
 
 
-def warning(check: str, fact: str, meaning: str, remedy: str, **values: Any) -> Finding:
+def warning(check: str, fact: str, meaning: str, remedy: str, /, **values: Any) -> Finding:
     """Works, but badly."""
     return Finding(check, Severity.WARNING, fact, meaning, remedy, values)
 
 
-def failure(check: str, fact: str, meaning: str, remedy: str, **values: Any) -> Finding:
+def failure(check: str, fact: str, meaning: str, remedy: str, /, **values: Any) -> Finding:
     """Does not work."""
     return Finding(check, Severity.FAILURE, fact, meaning, remedy, values)
 

@@ -9,11 +9,9 @@ _NVIDIA, _DISPLAY = "0x10de", "0x03"  # PCI vendor; class of display and 3D cont
 
 def pci_gpus(root: Path = Path("/")) -> list[str]:
     """PCI addresses of NVIDIA GPUs."""
-    found = []
-    for device in sorted((root / "sys/bus/pci/devices").glob("*")):
-        if _text(device / "vendor") == _NVIDIA and _text(device / "class").startswith(_DISPLAY):
-            found.append(device.name)
-    return found
+    devices = sorted((root / "sys/bus/pci/devices").glob("*"))
+    ours = [device for device in devices if _text(device / "vendor") == _NVIDIA]
+    return [device.name for device in ours if _text(device / "class").startswith(_DISPLAY)]
 
 
 def device_files(root: Path = Path("/")) -> list[str]:

@@ -59,18 +59,16 @@ def _user(environment: Mapping[str, str]) -> list[Finding]:
 
 def check_packages() -> list[Finding]:
     """Which extras are installed."""
-    found, absent = [], []
-    for extra, (module, work) in _EXTRAS.items():
-        (found if importlib.util.find_spec(module) else absent).append((extra, work))
-    fact = f"installed extras: {', '.join(name for name, _ in found) or 'none'}"
-    findings = [ok("packages.extras", fact, "segment needs none of them.", installed=[name for name, _ in found])]
-    for name, work in absent:
-        findings.append(
-            note(
-                f"packages.{name}",
-                f"the extra {name} is not installed",
-                f"Without: {work}.",
-                f"pip install 'segkit[{name}]'",
-            )
+    found = [name for name, (module, _) in _EXTRAS.items() if importlib.util.find_spec(module)]
+    fact = f"installed extras: {', '.join(found) or 'none'}"
+    absent = [
+        note(
+            f"packages.{name}",
+            f"the extra {name} is not installed",
+            f"What does not work without it: {work}.",
+            f"pip install 'segkit[{name}]'",
         )
-    return findings
+        for name, (_, work) in _EXTRAS.items()
+        if name not in found
+    ]
+    return [ok("packages.extras", fact, "segment needs none of them.", installed=found), *absent]
