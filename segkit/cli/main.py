@@ -17,6 +17,7 @@ VERBS = (
     "profile",
     "report",
     "bench",
+    "slurm",
     "evaluate",
     "export",
     "segment",
