@@ -26,10 +26,9 @@ class Script:
         arguments: words for segkit.
         nodes: how many nodes.
         gpus: of each node.
-        ranks: processes that share a node's CPUs.
         array: task numbers as sbatch has them, e.g. "0-7"; "" for a job that is none.
         stage: whether the dataset is copied to the nodes' own disks.
-        settings: more shell variables of the kind's text: a text, or several for an array.
+        settings: more shell variables of the kind's text.
     """
 
     kind: str
@@ -37,32 +36,26 @@ class Script:
     arguments: Sequence[str] = ()
     nodes: int = 1
     gpus: int = 1
-    ranks: int = 1
     array: str = ""
     stage: bool = False
-    settings: Mapping[str, str | Sequence[str]] | None = None
+    settings: Mapping[str, str] | None = None
 
     def text(self, job: JobConfig) -> str:
         """The whole script, ready for sbatch."""
-        settings = {
-            "gpus": str(self.gpus),
-            "ranks": str(self.ranks),
-            "stage": "yes" if self.stage else "",
-            **(self.settings or {}),
-        }
+        settings = {"stage": "yes" if self.stage else "", **(self.settings or {})}
         lines = [
             "#!/bin/bash",
             *(f"#SBATCH {option}" for option in self._options(job)),
             "#",
             f"# Written by `segkit slurm {self.command}`. Words after the script's name go to segkit:",
-            f"#     sbatch THIS {_EXAMPLE.get(self.kind, '--help')}",
+            f"#     sbatch THIS {_EXAMPLE[self.kind]}",
             "",
             "# The functions run on the nodes, and the words in single quotes are meant to stay as they are.",
             "# shellcheck disable=SC2016,SC2317",
             "",
             "# Apptainer image; empty: the segkit on PATH.",
             f"image={_image(job)}",
-            *(f"{name}={_value(value)}" for name, value in settings.items()),
+            *(f"{name}={shlex.quote(value)}" for name, value in settings.items()),
             f'arguments=({shlex.join(self.arguments)} "$@")' if self.arguments else 'arguments=("$@")',
             "setup() { :; }" if not job.setup.strip() else f"setup() {{\n    {job.setup.strip()}\n}}",
             "",
@@ -76,7 +69,7 @@ class Script:
         return job.log or f"{self._name(job)}-{'%A_%a' if self.array else '%j'}.log"
 
     def _name(self, job: JobConfig) -> str:
-        return job.name or f"segkit-{self.kind}"
+        return job.name or f"segkit-{self.command}"
 
     def _options(self, job: JobConfig) -> list[str]:
         options = {
@@ -100,9 +93,9 @@ class Script:
 
 _EXAMPLE = {
     "train": "--data=/data/kaggle_3m --epochs=50",
-    "sweep": "--retry",
-    "segment": "--overlay",
-    "serve": "--model=runs/unet --port=8000",
+    "sweep": "--output=bench/sweep",
+    "segment": "LIST --model=runs/unet",
+    "serve": "--model=runs/unet",
 }
 
 
@@ -120,10 +113,6 @@ def _image(job: JobConfig) -> str:
     # Inside an image the job is to run in the same one; Apptainer tells its path on the host.
     inside = os.environ.get("APPTAINER_CONTAINER", "")
     return shlex.quote(inside) if inside else RUNTIME_IMAGE
-
-
-def _value(value: str | Sequence[str]) -> str:
-    return shlex.quote(value) if isinstance(value, str) else f"({shlex.join(value)})"
 
 
 def _sbatch_word(word: str) -> str:

@@ -2,9 +2,11 @@
 
 say() { printf 'segkit job %s: %s\n' "${SLURM_JOB_ID:-?}" "$*" >&2; }
 
+gpus=${SLURM_GPUS_ON_NODE:-0}
 child='' # process that this shell waits for
 warned='' # SLURM has said that the time limit is near
-told='' # the last line of the log is written
+ended=''  # SLURM ends the job
+told=''   # the last line of the log is written
 
 # The last line of a job's log names the reason and what to do.
 last() {
@@ -103,7 +105,7 @@ on_nodes() {
     export SRUN_CPUS_PER_TASK=${SLURM_CPUS_PER_TASK:-1} # since SLURM 22.05 srun does not take it from the job
     # Not --kill-on-bad-exit: it would kill the ranks that still save. One that hangs is killed after two minutes.
     attend srun --ntasks="${SLURM_JOB_NUM_NODES:-1}" --ntasks-per-node=1 --kill-on-bad-exit=0 --wait=120 \
-        bash -c "$(declare -p image gpus ranks stage)
+        bash -c "$(declare -p image gpus stage)
 child='' told=''
 $(declare -f say last attend mounts find_segkit shm_megabytes check_shm on_node)
 on_node \"\$@\"" segkit-node "$@"
@@ -147,11 +149,12 @@ requeue() {
 trap 'code=$?; [ -n "$told" ] || say "the batch script itself ended with exit code $code; see the lines above"' EXIT
 trap 'warned=1; say "the time limit is near: asking for a checkpoint"; [ -z "$child" ] || kill "-$stop" "$child"' USR1
 # Not passed on: SLURM sends it to the tasks itself.
-trap '[ -n "$told" ] || say "SLURM ends the job (scancel, preemption or the time limit): saving"' TERM
+trap 'ended=1; [ -n "$told" ] || say "SLURM ends the job (scancel, preemption or the time limit)"' TERM
 
 say "start $((${SLURM_RESTART_COUNT:-0} + 1)) on ${SLURM_JOB_NODELIST:-$(hostname)}," \
     "${SLURM_CPUS_PER_TASK:-1} CPUs and $gpus GPUs a node, in $PWD"
 # Numerical libraries start a thread a CPU of the machine where nobody tells them what was granted.
+ranks=${ranks:-$gpus}
 threads=$((${SLURM_CPUS_PER_TASK:-1} / (ranks > 0 ? ranks : 1)))
 export OMP_NUM_THREADS=$((threads > 0 ? threads : 1))
 export PYTHONUNBUFFERED=1 # a log shows at once what was said

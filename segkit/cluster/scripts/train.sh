@@ -7,6 +7,12 @@ export NCCL_DEBUG=${NCCL_DEBUG:-WARN}
 # A rank that waits for a lost one is ended instead of waiting until the time limit.
 export TORCH_NCCL_ASYNC_ERROR_HANDLING=1
 
+for i in "${!arguments[@]}"; do # typed behind the script's name
+    case ${arguments[i]} in
+        --run | --run-dir) run=${arguments[i + 1]-} ;;
+        --run=* | --run-dir=*) run=${arguments[i]#*=} ;;
+    esac
+done
 run=${run:-runs/slurm-$SLURM_JOB_ID}
 if ! mkdir -p -- "$run"; then
     last "$run: cannot be made; choose another --run"
@@ -21,7 +27,7 @@ if [ "$SLURM_JOB_NUM_NODES" -gt 1 ]; then
     arguments+=("--nodes=$SLURM_JOB_NUM_NODES" "--rendezvous=$address:$((20000 + SLURM_JOB_ID % 20000))")
 fi
 
-on_nodes "${arguments[@]}"
+on_nodes train "--gpus=$ranks" "${arguments[@]}"
 code=$?
 saved=$(find "$run" -name last.pt -newer "$attempt" -print -quit)
 rm -f -- "$attempt"
@@ -33,6 +39,9 @@ elif [ -n "$warned" ] && [ "$code" -eq 75 ] && [ -n "$saved" ]; then
 elif [ -n "$warned" ] && [ -z "$saved" ]; then
     last "exit code $code: the time limit came before this start had saved anything; not requeued, for that would go on" \
         "for ever: ask for more --time, then $again"
+elif [ -n "$ended" ] && [ -n "$saved" ]; then
+    last "exit code $code: SLURM ended the job (scancel, preemption or the time limit); the state is saved in $run. To go" \
+        "on, $again"
 elif [ -n "$saved" ]; then
     last "exit code $code: $(meaning "$code"). To go on from the last checkpoint, $again"
 else
