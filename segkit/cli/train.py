@@ -53,6 +53,21 @@ def train(
     settings = TrainConfig.load(config, flags)
     if (nodes > 1) != bool(rendezvous):
         raise ConfigError("--rendezvous", rendezvous, "HOST:PORT with --nodes above 1, and only then")
+    from segkit.training.signals import warning_remembered
+
+    with warning_remembered():
+        _train(settings, run, resume, stage, nodes, rendezvous, flags)
+
+
+def _train(
+    settings: TrainConfig,
+    run: Path | None,
+    resume: bool,
+    stage: Path | None,
+    nodes: int,
+    rendezvous: str,
+    flags: dict[str, Any],
+) -> None:
     from segkit.training.distributed import (
         join_world,
         launched_by_others,

@@ -114,7 +114,8 @@ def _signals_passed_on() -> Iterator[set[int]]:
         for rank in ranks:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(rank, number)
-        if not ranks:
+        # A warning is sent again by who waits for its effect; it ends nobody who has not begun.
+        if not ranks and number != signal.SIGUSR1:
             raise Interrupted(f"stopped by {signal.Signals(number).name} before the training had begun")
 
     before = {name: signal.signal(getattr(signal, name), pass_on) for name in PASSED_ON}

@@ -1,6 +1,7 @@
 # --- what all jobs share: one text, from here to the job itself ---
 
-say() { printf 'segkit job %s: %s\n' "${SLURM_JOB_ID:-?}" "$*" >&2; }
+job=${SLURM_ARRAY_JOB_ID:-${SLURM_JOB_ID:-?}}${SLURM_ARRAY_TASK_ID:+_$SLURM_ARRAY_TASK_ID}
+say() { printf 'segkit job %s: %s\n' "$job" "$*" >&2; }
 
 gpus=${SLURM_GPUS_ON_NODE:-0}
 child='' # process that this shell waits for
@@ -105,10 +106,16 @@ on_nodes() {
     export SRUN_CPUS_PER_TASK=${SLURM_CPUS_PER_TASK:-1} # since SLURM 22.05 srun does not take it from the job
     # Not --kill-on-bad-exit: it would kill the ranks that still save. One that hangs is killed after two minutes.
     attend srun --ntasks="${SLURM_JOB_NUM_NODES:-1}" --ntasks-per-node=1 --kill-on-bad-exit=0 --wait=120 \
-        bash -c "$(declare -p image gpus stage)
+        bash -c "$(declare -p image gpus stage job)
 child='' told=''
-$(declare -f say last attend mounts find_segkit shm_megabytes check_shm on_node)
+$(declare -f say last attend mounts find_segkit shm_megabytes check_shm begin on_node)
 on_node \"\$@\"" segkit-node "$@"
+}
+
+# Until segkit listens to the warning itself, it is ignored: by default it would end the process.
+begin() {
+    trap '' USR1
+    exec "$@"
 }
 
 on_node() {
@@ -128,7 +135,7 @@ on_node() {
     fi
     find_segkit "${scratch:-.}" "$@"
     [ "$gpus" -eq 0 ] || check_shm
-    attend "${segkit[@]}" "${words[@]}"
+    attend begin "${segkit[@]}" "${words[@]}"
     code=$?
     [ "$code" -eq 0 ] || say "segkit on $(hostname) (${SLURMD_NODENAME:-?}) ended with exit code $code"
     exit "$code"
@@ -147,7 +154,17 @@ requeue() {
 
 # A job that this shell leaves by any other way says so, too.
 trap 'code=$?; [ -n "$told" ] || say "the batch script itself ended with exit code $code; see the lines above"' EXIT
-trap 'warned=1; say "the time limit is near: asking for a checkpoint"; [ -z "$child" ] || kill "-$stop" "$child"' USR1
+# Through SLURM and not through srun, which takes SIGTERM for an order to kill. USR1 is sent again for those who were
+# still starting.
+warn() {
+    warned=1
+    say "the time limit is near: asking for an end"
+    [ -n "$child" ] || return
+    scancel --signal="$stop" "$SLURM_JOB_ID"
+    [ "$stop" = USR1 ] || return
+    while sleep 10; do scancel --signal=USR1 "$SLURM_JOB_ID" || break; done 2>/dev/null &
+}
+trap warn USR1
 # Not passed on: SLURM sends it to the tasks itself.
 trap 'ended=1; [ -n "$told" ] || say "SLURM ends the job (scancel, preemption or the time limit)"' TERM
 

@@ -34,7 +34,7 @@ rm -f -- "$attempt"
 again="submit the same again with --run $(printf %q "$run")"
 if [ "$code" -eq 0 ]; then
     last "finished; the run is $run"
-elif [ -n "$warned" ] && [ "$code" -eq 75 ] && [ -n "$saved" ]; then
+elif [ -n "$warned" ] && [ -n "$saved" ] && { [ "$code" -eq 75 ] || [ "$code" -eq 143 ]; }; then
     requeue "the time limit came, the state is saved in $run" "$again"
 elif [ -n "$warned" ] && [ -z "$saved" ]; then
     last "exit code $code: the time limit came before this start had saved anything; not requeued, for that would go on" \
