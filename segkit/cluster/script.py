@@ -51,7 +51,7 @@ class Script:
             f"#     sbatch THIS {_EXAMPLE[self.kind]}",
             "",
             "# The functions run on the nodes, and the words in single quotes are meant to stay as they are.",
-            "# shellcheck disable=SC2016,SC2317",
+            "# shellcheck disable=SC2016,SC2089,SC2090,SC2317",
             "",
             "# Apptainer image; empty: the segkit on PATH.",
             f"image={_image(job)}",
