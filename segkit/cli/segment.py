@@ -40,7 +40,11 @@ def segment(
         ),
     ] = None,
     model: Annotated[
-        _Text, typer.Option(help="An .onnx file, a run directory or a run's name.", show_default=False)
+        _Text,
+        typer.Option(
+            help="An .onnx file, a run directory, an installed model or a run's name; without it, the package's.",
+            show_default=False,
+        ),
     ] = None,
     output: Annotated[
         _Path,
@@ -86,6 +90,8 @@ def segment(
     warnings.filterwarnings("ignore", module="PIL|pydicom|highdicom")
     plan = _plan(scans or [], (pre, flair, post), output)
     model_path = find_model(model)
+    if model is None and not quiet:
+        _complain(f"no --model: using {model_path.stem}; `segkit models card {model_path.stem}` says what it is for")
     check_targets(plan.jobs, overlay=overlay, measures=json, force=force)
     for message in (*plan.notes, *plan.failures):
         _complain(message)
@@ -165,7 +171,7 @@ def _plan(scans: list[str], sequences: tuple[str | None, str | None, str | None]
     if not scans:
         if picks:
             return plan_channels(sequences, output)
-        raise SegkitError("no scan is given; for example: segkit segment scan.tif --model RUN")
+        raise SegkitError("no scan is given; for example: segkit segment scan.tif")
     return plan_scans(scans, output, picks)
 
 
