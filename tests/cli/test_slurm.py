@@ -19,12 +19,12 @@ HOSTILE = 'it\'s $(touch pwned) `touch pwned` "quoted" \\ #1; * & | <x> é'
 def settings(script: str, *arguments: str) -> dict[str, list[str]]:
     """What bash makes of the settings of a script, with words typed behind its name."""
     head = script[: script.index("# --- what all jobs share")]
-    show = 'for name in image run list output port; do printf "%s\\0" "$name" "${!name-}" ""; done; '
-    show += 'printf "%s\\0" arguments "${arguments[@]}" ""'
+    show = 'for name in image run list output port; do printf "%s\\0" "$name" "${!name-}" END; done; '
+    show += 'printf "%s\\0" arguments "${arguments[@]}" END'
     done = subprocess.run(["bash", "-c", head + show, "job", *arguments], capture_output=True, text=True, check=True)
     found: dict[str, list[str]] = {}
-    for block in done.stdout.split("\0\0"):
-        name, *values = block.split("\0")
+    for block in done.stdout.removesuffix("END\0").split("END\0"):
+        name, *values = block.removesuffix("\0").split("\0")
         found[name] = values
     return found
 

@@ -76,13 +76,14 @@ def test_a_job_at_its_time_limit_requeues_itself_and_ends_as_if_nothing_had_been
     cluster: Cluster, place: Path, phantom: Path, plain: Path
 ) -> None:
     epochs = [json.loads(line) for line in (plain / "metrics.jsonl").read_text().splitlines()]
-    # Long enough for SLURM, which looks every half a minute whether a limit is near.
+    # Long enough for SLURM, which looks every half a minute whether a limit is near, and the limit set so that a slow
+    # machine has its time to save.
     words = (f"--data={phantom}", *TRAINING, f"--epochs={math.ceil(70 / epochs[-1]['seconds'])}")
-    job = cluster.submit("train", *words, "--run=limited", cwd=place)
+    job = cluster.submit("train", *words, "--grace=600", "--run=limited", cwd=place)
     whole = cluster.submit("train", *words, "--run=whole", cwd=place)
     log = place / f"segkit-train-{job}.log"
     wait_for(lambda: "\nepoch 3/" in text_of(log))
-    cluster.run("scontrol", "update", f"JobId={job}", "TimeLimit=1")
+    cluster.run("scontrol", "update", f"JobId={job}", "TimeLimit=9")
     wait_for(lambda: "requeued (start 2 follows)" in text_of(log))
     wait_for(lambda: cluster.show(job)["JobState"] in ("PENDING", "RUNNING"))
     cluster.run("scontrol", "update", f"JobId={job}", "TimeLimit=30")
