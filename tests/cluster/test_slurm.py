@@ -39,8 +39,8 @@ def plain(cluster: Cluster, place: Path, phantom: Path) -> Path:
     log = place / f"plain-{job}.log"
     assert cluster.wait(job) == [("COMPLETED", "0:0")], text_of(log)
     assert text_of(log).splitlines()[-1] == f"segkit job {job}: finished; the run is a plain run"
-    assert f"/segkit-{job}." in text_of(log)  # read from the copy
-    assert not list(Path(tempfile.gettempdir()).glob(f"segkit-{job}.*"))
+    assert f"/segkit-{job}-n" in text_of(log)  # read from the copy
+    assert not list(Path(tempfile.gettempdir()).glob(f"segkit-{job}-*"))
     return place / "a plain run"
 
 
@@ -106,7 +106,7 @@ def test_scancel_in_mid_epoch_leaves_a_checkpoint_and_the_reason(cluster: Cluste
     saved = state(place / "cancelled")["state"]
     assert saved["epoch"] >= 2
     assert cluster.wait(job)[0][0] == "CANCELLED"
-    wait_for(lambda: not list(Path(tempfile.gettempdir()).glob(f"segkit-{job}.*")))
+    wait_for(lambda: not list(Path(tempfile.gettempdir()).glob(f"segkit-{job}-*")))
 
 
 def test_a_failing_task_of_an_array_names_its_scan_and_the_others_are_done(

@@ -66,7 +66,7 @@ find_segkit() {
     fi
     segkit=(apptainer run --pwd "$PWD")
     [ "$gpus" -eq 0 ] || segkit+=(--nv)
-    while IFS= read -r -d '' mount; do segkit+=(--mount "$mount"); done < <(mounts "$@")
+    while IFS= read -r -d '' mount; do segkit+=(--mount "$mount"); done < <(mounts "$@" | sort -zu)
     segkit+=("$image")
     # Packages of the host or of the user would win over those of the image.
     unset PYTHONPATH PYTHONHOME
@@ -119,13 +119,15 @@ begin() {
 }
 
 on_node() {
-    local code scratch=''
+    local code base scratch=''
     trap '[ -z "$child" ] || kill -USR1 "$child"' USR1
     trap '[ -z "$child" ] || kill -TERM "$child"' TERM
     local words=("$@")
     if [ -n "$stage" ]; then
+        base=${SLURM_TMPDIR:-${TMPDIR:-/tmp}}/segkit-$SLURM_JOB_ID-${SLURMD_NODENAME:-$(hostname)}
+        rm -rf -- "$base".?????? # of an earlier start that was killed outright
         # Removed behind the job, also when it is stopped.
-        scratch=$(mktemp -d "${SLURM_TMPDIR:-${TMPDIR:-/tmp}}/segkit-$SLURM_JOB_ID.XXXXXX") || {
+        scratch=$(mktemp -d "$base.XXXXXX") || {
             last "--stage: no node-local folder on $(hostname); set SLURM_TMPDIR or TMPDIR with --setup"
             exit 2
         }
