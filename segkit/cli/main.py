@@ -19,6 +19,7 @@ VERBS = (
     "profile",
     "report",
     "bench",
+    "slurm",
     "evaluate",
     "export",
     "segment",

@@ -40,7 +40,7 @@ def open_cache(case_set: CaseSet, frame: Frame, cache: Path, *, packed: bool) ->
     """
     entry = cache / cache_key(case_set, frame, packed=packed)
     if not (entry / SURVEY).exists():
-        with _locked(entry.with_suffix(".lock")):
+        with locked(entry.with_suffix(".lock")):
             if not (entry / SURVEY).exists():  # another rank may have built it while this one waited
                 _build(entry, lambda folder: _fill(case_set, frame, folder, packed))
     return Survey.load(entry / SURVEY), entry
@@ -84,7 +84,7 @@ def _build(entry: Path, fill: Callable[[Path], None]) -> None:
 
 
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
     """Hold a lock file where the system has them; elsewhere the atomic renaming alone keeps the cache whole."""
     try:
         import fcntl
