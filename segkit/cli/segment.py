@@ -193,10 +193,19 @@ def _do(job: Job | StudyJob, loading: _Loading, volume: str | None, slicing: Sli
 
     from dataclasses import replace
 
+    from segkit.imaging.write import check_target
     from segkit.inference.outputs import finish, summary, targets_beside, write_all
 
-    targets = targets_beside(mask, wanted, dicom=scan.dicom is not None, place=scan.affine is not None)
+    named = not isinstance(job, Job) and job.named
+    targets = targets_beside(mask, wanted, dicom=scan.dicom is not None, place=scan.affine is not None, named=named)
     refuse_overwriting(targets.files(), wanted.force)
+    if targets.mask is not None:
+        check_target(targets.mask, scan)
+    if wanted.anonymise:
+        from segkit.imaging.dicom.copies import check_pixels
+
+        if note := check_pixels(scan):
+            _complain(note)
     progress = ProgressBar("segmenting")
     try:
         result = segmenter.segment(scan, slicing, progress)
@@ -211,12 +220,9 @@ def _do(job: Job | StudyJob, loading: _Loading, volume: str | None, slicing: Sli
 
 def _read(job: Job, volume: str | None) -> Scan:
     from segkit.imaging.read import read_scan
-    from segkit.imaging.write import check_target
 
     several = len(job.sources) > 1
-    scan = read_scan(job.sources if several else job.sources[0], volume, reference=1 if several else 0)
-    check_target(job.mask, scan)
-    return scan
+    return read_scan(job.sources if several else job.sources[0], volume, reference=1 if several else 0)
 
 
 def _read_study(job: StudyJob, channels: tuple[str, ...]) -> tuple[Scan, str]:

@@ -87,12 +87,18 @@ class Anonymiser:
         return self._uids.setdefault(old, str(generate_uid(prefix=None)))
 
     def _walk(self, dataset: Dataset) -> None:
+        from pydicom.datadict import dictionary_has_tag, repeater_has_tag
+
         for tag in list(dataset.keys()):
-            if tag.is_private:
+            if tag.is_private or not (dictionary_has_tag(tag) or repeater_has_tag(tag)):  # nobody knows what it says
                 del dataset[tag]
                 continue
             action = self._action(tag)
-            element = dataset[tag]
+            try:
+                element = dataset[tag]
+            except Exception:  # a value that its type does not allow: nobody can read what it says
+                del dataset[tag]
+                continue
             if action is not None:
                 action(dataset, element)
             if tag in dataset and element.VR == "SQ":
