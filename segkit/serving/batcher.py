@@ -96,6 +96,7 @@ class Batcher:
         self._report = report
         self._tasks: deque[_Task] = deque()
         self._coming = 0  # requests that are in work and have not sent slices yet
+        self._gathering = 0  # threads that wait for those
         self._changed = threading.Condition()
         self._closed = False
         self._threads = [
@@ -115,7 +116,8 @@ class Batcher:
         """Count a request whose slices will come (+1), or will come no more (-1)."""
         with self._changed:
             self._coming += change
-            self._changed.notify_all()
+            if self._gathering:
+                self._changed.notify_all()
 
     def submit(
         self, served: Served, images: NDArray[np.uint8], outputs: tuple[str, ...], ticket: Ticket
@@ -126,7 +128,8 @@ class Batcher:
             if self._closed:
                 raise RuntimeError("the batcher is closed")
             self._tasks.append(task)
-            self._changed.notify_all()  # one of the threads may be gathering, another idle
+            # Each thread that wakes takes time from the rest: all only where some are gathering and one may be idle.
+            self._changed.notify(len(self._threads) if self._gathering else 1)
         return task.future
 
     def close(self) -> None:
@@ -172,7 +175,9 @@ class Batcher:
             left = end - time.perf_counter()
             if left <= 0 or ready >= self._capacity(lead):
                 return
+            self._gathering += 1
             self._changed.wait(left)
+            self._gathering -= 1
 
     def _capacity(self, task: _Task) -> int:
         _, height, width, _ = task.images.shape

@@ -140,18 +140,19 @@ def make_stack(frames: list[Frame]) -> Stack:
     positions = np.array([frame.position for frame in ordered])
     places, uneven = _places(positions @ normal)
     step = (positions[-1] - positions[0]) / places[-1]
-    slots: list[Frame | None] = [None] * (int(places[-1]) + 1)
-    for place, frame in zip(places, ordered, strict=True):
-        slots[int(place)] = frame
-    missing = len(slots) - len(ordered)
-    fault = ""
+    missing = int(places[-1]) + 1 - len(ordered)
     off = np.linalg.norm(positions - (positions[0] + places[:, None] * step), axis=1).max()
     if uneven or missing > _MOST_MISSING * len(ordered) or off > _UNEVEN * np.linalg.norm(step):
+        # Before there is a slot for each: a position far away would ask for billions.
         gaps = np.diff(positions @ normal)
         fault = f"has slices at uneven distances ({gaps.min():.2f} to {gaps.max():.2f} mm)"
-    elif missing:
+        return Stack(tuple(ordered), step, notes=tuple(notes), fault=fault)
+    slots: list[Frame | None] = [None] * (len(ordered) + missing)
+    for place, frame in zip(places, ordered, strict=True):
+        slots[int(place)] = frame
+    if missing:
         notes.append(_name_missing(slots, missing))
-    return Stack(tuple(slots), step, notes=tuple(notes), fault=fault)
+    return Stack(tuple(slots), step, notes=tuple(notes))
 
 
 def _alike(one: Frame, other: Frame) -> bool:
