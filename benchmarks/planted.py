@@ -12,7 +12,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -133,13 +133,20 @@ def compare_counts(case: Case, folder: Path, summary: RunSummary) -> dict[str, A
     )
     if chosen is None:
         return {"recommended": None, "images_per_s": each}
+    profiled = {point.workers: asdict(point.images_per_s) for point in files if point.images_per_s is not None}
     share, fair = rates[chosen.workers] / max(rates.values()), fair_share(each, chosen.workers)
     print(
         f"     recommended {chosen.workers} workers: {share:.1%} of the best ({fair:.1%} of the one that is best "
         f"in the other rounds) of {shown} images/s",
         flush=True,
     )
-    return {"recommended": chosen.workers, "images_per_s": each, "share of the best": share, "fair share": fair}
+    return {
+        "recommended": chosen.workers,
+        "profiled": profiled,
+        "images_per_s": each,
+        "share of the best": share,
+        "fair share": fair,
+    }
 
 
 def fair_share(each: dict[int, list[float]], chosen: int) -> float:

@@ -214,11 +214,16 @@ class Profiler:
             ]
 
     def live(self) -> str:
-        """A few words for a progress line: the stall share of the last steps, and the devices' utilisation."""
+        """A few words for a progress line: the stall share of the last steps, and the GPUs' utilisation.
+
+        Without GPUs, the CPUs that the process and its loader use, of those that are granted.
+        """
         words = [f"stall {self.clock.recent.starved:5.1%}"]
         reading = self._sampler.latest() if self._sampler is not None else None
         if reading is not None and reading.util is not None:
             words.append(f"gpu {reading.util:4.0%}")
+        elif reading is not None and reading.cpus is not None:
+            words.append(f"cpu {reading.cpus:.1f}/{granted_cpus()}")
         return "  ".join(words)
 
 

@@ -157,6 +157,7 @@ class SamplerInfo:
     driver: str | None = None
     devices: list[DeviceInfo] = field(default_factory=list)
     missing: list[Missing] = field(default_factory=list)
+    machine_cpus: int | None = None  # of the whole node
 
 
 R = TypeVar("R", bound="DataclassInstance")

@@ -111,6 +111,8 @@ class HostSummary:
     series: dict[str, list[float | None]]  # "t", "cpu_main", "cpu_workers", "read", "rss", "io_wait"
     io_wait: float | None = None  # mean share of the time in which something waited for storage
     queued_workers: float | None = None  # mean number of child processes that waited for a CPU
+    cpu_machine: float | None = None  # mean CPUs busy on the whole node, other people's work included
+    machine_cpus: int | None = None  # that the whole node has
 
 
 @dataclass(frozen=True)

@@ -174,8 +174,7 @@ def test_a_slowed_rank_is_found_among_real_ranks(trained: dict[str, RunSummary],
     assert (fast.rank, slow.rank, fast.steps, slow.steps) == (0, 1, STEPS, STEPS)
     assert fast.sync_s is not None
     assert slow.sync_s is not None
-    assert fast.sync_s > 0.8 * SLEEP  # rank 0 waited for what rank 1 slept
-    assert slow.sync_s < 0.5 * SLEEP
+    assert fast.sync_s - slow.sync_s > 0.5 * SLEEP  # rank 0 waited for what rank 1 slept
     assert summary.straggler is not None
     assert (summary.straggler.rank, summary.straggler.cause) == (1, place)
     assert summary.verdict is not None

@@ -63,7 +63,9 @@ def host_charts(summary: RunSummary) -> list[TimeChart]:
     """CPUs, storage and memory of the nodes."""
     several = [host.series for host in summary.hosts if host.series.get("t")]
     start = beginning(summary)
-    used = (("cpu_main", "training process", "first"), ("cpu_workers", "loader workers", "second"))
+    used = [("cpu_main", "training process", "first"), ("cpu_workers", "loader workers", "second")]
+    if all(host.machine_cpus == host.cpus for host in summary.hosts):  # elsewhere others have CPUs of their own
+        used.append(("cpu_machine", "all programs", "third"))
     granted = _same([host.cpus for host in summary.hosts])
     read = _curves(several, start, ("read", "read", "first"), scale=1e-6)
     waiting = _curves(several, start, ("io_wait", "waiting", "first"))
