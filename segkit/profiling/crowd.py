@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 from segkit.profiling.samples import known
-from segkit.profiling.summary import HostSummary, Verdict
+from segkit.profiling.summary import RunSummary, Verdict
 
 FULL = 0.9  # of the machine's CPUs were busy
 CROWDED = 0.15  # of them by other programs
 
 
-def crowd(hosts: Sequence[HostSummary]) -> str:
+def crowd(summary: RunSummary) -> str:
     """Where other programs took CPUs that this job could have used, in a clause; empty where none did.
 
-    Told only of machines that are granted whole: elsewhere it is unknown whose CPUs the others are.
+    Told only of machines that are granted whole (elsewhere it is unknown whose CPUs the others are), and where every
+    rank was sampled.
     """
-    for host in hosts:
+    if len(summary.ranks) > sum(host.processes for host in summary.hosts):
+        return ""
+    for host in summary.hosts:
         cpus = host.machine_cpus
         if host.cpu_machine is None or not cpus or host.cpus < cpus:
             continue
@@ -27,9 +29,9 @@ def crowd(hosts: Sequence[HostSummary]) -> str:
     return ""
 
 
-def with_crowd(verdict: Verdict, hosts: Sequence[HostSummary]) -> Verdict:
+def with_crowd(verdict: Verdict, summary: RunSummary) -> Verdict:
     """The verdict, less sure where the machine was crowded."""
-    said = crowd(hosts)
+    said = crowd(summary)
     if not said:
         return verdict
     word, _, why = verdict.sure.partition(": ")

@@ -113,6 +113,7 @@ def _host(info: SamplerInfo, samples: Sequence[HostSample]) -> HostSummary:
         queued_workers=mean([sample.queued_workers for sample in samples]),
         cpu_machine=mean(series["cpu_machine"]),
         machine_cpus=info.machine_cpus,
+        processes=info.processes,
     )
 
 

@@ -38,7 +38,7 @@ def decide(summary: RunSummary) -> Verdict | None:
     bounds the job if it takes at least a tenth of the time.
     """
     verdict = _decide(summary)
-    return None if verdict is None else with_crowd(verdict, summary.hosts)
+    return None if verdict is None else with_crowd(verdict, summary)
 
 
 def _decide(summary: RunSummary) -> Verdict | None:
@@ -97,7 +97,7 @@ def _loader_cpu_share(summary: RunSummary) -> float | None:
     if workers == 0:
         return summary.wait_cpu_share
     used = [h.cpu_workers + (h.queued_workers or 0.0) for h in summary.hosts if h.cpu_workers is not None]
-    total = (workers or 0) * len(summary.ranks)
+    total = (workers or 0) * sum(h.processes for h in summary.hosts if h.cpu_workers is not None)
     return sum(used) / total if used and total else None
 
 
@@ -184,7 +184,9 @@ def rate_of_all_cpus(summary: RunSummary) -> float | None:
     """
     if _on_gpu(summary) or summary.images_per_s is None:
         return None
-    busy = [sum(known([h.cpu_main, h.cpu_workers])) * _ranks_a_host(summary) / h.cpus for h in summary.hosts]
+    unseen = [_ranks_a_host(summary) / h.processes for h in summary.hosts]  # 1, unless only some ranks were sampled
+    used = [sum(known([h.cpu_main, h.cpu_workers])) / h.cpus for h in summary.hosts]
+    busy = [share * more for share, more in zip(used, unseen, strict=True)]
     return summary.images_per_s.value / max(busy) if busy and max(busy) > 0 else None
 
 

@@ -188,3 +188,4 @@ def test_one_rank_of_a_host_samples_it(trained: dict[str, RunSummary]) -> None:
         times = host.series["t"]
         assert times == sorted(times)  # type: ignore[type-var]
         assert summary.description["device"] == "2 x CPU"
+        assert host.processes == 2  # with what both ranks used

@@ -155,6 +155,18 @@ def test_what_hiding_the_loader_gives_is_bounded_by_the_cpus_that_it_shares_with
     assert "expect up to 133.3" in verdict.sentence  # the net needs no CPU
 
 
+def test_the_workers_of_all_ranks_of_a_node_count() -> None:
+    two = [rank_summary(0, step_s=1.0, starved_s=0.4), rank_summary(1, step_s=1.0, starved_s=0.4)]
+
+    def kind(used: float, processes: int) -> str:
+        hosts = [host_summary(cpus=8, cpu_workers=used, processes=processes)]
+        return kind_of(replace(run_summary(1, starved=40.0), ranks=two, hosts=hosts))
+
+    assert kind(1.6, 2) == "prep"  # 0.8 of a CPU for each of two workers
+    assert kind(0.8, 1) == "prep"  # only one rank's worker was sampled
+    assert kind(0.8, 2) == "loader"
+
+
 def test_other_programs_on_the_machine_make_it_less_sure() -> None:
     def sure(**values: float) -> str:
         host = host_summary(**{"cpus": 4, "machine_cpus": 4, "cpu_main": 1.5, "cpu_workers": 0.5, **values})
@@ -170,6 +182,13 @@ def test_other_programs_on_the_machine_make_it_less_sure() -> None:
     assert sure(cpu_machine=2.4, cpus=2, machine_cpus=4).startswith("Sure: 100 steps")  # whose CPUs, nobody knows
     assert sure(cpu_machine=4.0, cpu_main=3.6).startswith("Sure: 100 steps")  # this job's own work
     assert sure().startswith("Sure: 100 steps")  # the machine was not sampled
+
+    two = [rank_summary(0), rank_summary(1)]
+    for processes, word in ((1, "Sure"), (2, "Less sure")):  # of the one, the other rank may be the crowd
+        host = host_summary(cpus=4, machine_cpus=4, cpu_machine=4.0, processes=processes)
+        verdict = decide(replace(run_summary(), ranks=two, hosts=[host]))
+        assert verdict is not None
+        assert verdict.sure.startswith(f"{word}: ")
 
     few = decide(replace(run_summary(), steps=9, hosts=[host_summary(machine_cpus=4, cpu_machine=4.0)]))
     assert few is not None

@@ -43,7 +43,13 @@ class Sampler:
     """A thread that samples until it is stopped. Whatever goes wrong in it becomes an entry in `missing`."""
 
     def __init__(
-        self, folder: Path, *, devices: Sequence[str] | None, interval: float = 0.5, pid: int | None = None
+        self,
+        folder: Path,
+        *,
+        devices: Sequence[str] | None,
+        interval: float = 0.5,
+        pid: int | None = None,
+        ranks: Sequence[int] = (),
     ) -> None:
         """Prepare; `start` begins.
 
@@ -53,6 +59,7 @@ class Sampler:
                 descendants compute, or without a `pid` those that CUDA shows this process.
             interval: seconds between samples, at least 0.05.
             pid: the process whose use of the host is recorded, with its descendants; by default this one.
+            ranks: instead of one, the processes of this node's ranks.
 
         Raises:
             ConfigError: the interval is not allowed.
@@ -61,6 +68,8 @@ class Sampler:
             raise ConfigError("interval", interval, f"a number of seconds, {SHORTEST} or more")
         host = socket.gethostname()
         self.info = SamplerInfo(host=host, interval=interval, cpus=granted_cpus(), machine_cpus=os.cpu_count())
+        self._roots = tuple(ranks) or ((os.getpid() if pid is None else pid),)
+        self.info.processes = len(self._roots)
         self._names, self._pid, self._interval = devices, pid, interval
         self._gpu_file = LineFile(folder / f"gpu-{host}.jsonl")
         self._host_file = LineFile(folder / f"host-{host}.jsonl")
@@ -112,7 +121,7 @@ class Sampler:
 
     def _run(self) -> None:
         try:
-            host = HostStats(self._pid)
+            host = HostStats(*self._roots)
             self._gaps.add(host.missing())
             self._open()
             self._gaps.changed = True

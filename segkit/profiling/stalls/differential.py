@@ -32,7 +32,7 @@ from segkit.profiling.summary import Differential, Interval, Stalls, Variant, Wo
 from segkit.profiling.text import percent
 from segkit.resources import available_memory
 
-DISTURBED = "the net alone was slower than with its pipeline: other work disturbed the measurement"
+DISTURBED = "the net alone was slower than with a pipeline: other work disturbed the measurement"
 
 
 def analyse(
@@ -77,8 +77,9 @@ def analyse(
     images = synthetic.images_per_s.value * synthetic.step_seconds
     curve = choose([_point(m, replace(costs, load=loads[m.feed.loader]), images) for m in tried])
     best = next(m for m, point in zip(tried, curve, strict=True) if point.chosen)
+    notes = _notes(synthetic, present, tried, why_not, not_warm)
     differential = Differential(
-        stalls=_stalls(synthetic, present, cold_run, workload.on_cpu, _notes(synthetic, present, why_not, not_warm)),
+        stalls=_stalls(synthetic, present, cold_run, workload.on_cpu, notes),
         curve=curve,
         verification=None,
         variants=try_variants(workload, best.feed, seconds / 2, say),
@@ -125,7 +126,9 @@ def _variant(name: str, flags: str, chosen: Measured, measured: Measured) -> Var
     return Variant(name, flags, measured.images_per_s, -lost.value, pays)
 
 
-def _notes(synthetic: Measured, warm: Measured, why_not_cold: str, not_warm: str) -> list[str]:
+def _notes(
+    synthetic: Measured, warm: Measured, tried: Sequence[Measured], why_not_cold: str, not_warm: str
+) -> list[str]:
     """What limits the measurement."""
     notes = [f"storage was not measured: {why_not_cold}"] if why_not_cold else []
     notes += [not_warm] if not_warm else []
@@ -133,7 +136,7 @@ def _notes(synthetic: Measured, warm: Measured, why_not_cold: str, not_warm: str
         width = measured.images_per_s.relative_half_width
         if width is None or width >= TARGET:
             notes.append(f"the {name} rate is known to ± {percent(width or 1)} only; a longer --seconds narrows it")
-    if warm.images_per_s.value > (1 + 2 * TARGET) * synthetic.images_per_s.value:
+    if max(m.images_per_s.value for m in tried) > (1 + 2 * TARGET) * synthetic.images_per_s.value:
         notes.append(DISTURBED)
     return notes
 
