@@ -17,7 +17,8 @@ from segkit.files import write_json
 from segkit.profiling.analysis import JOB, read_ranks, steady_rate
 from segkit.profiling.profiler import Profiler
 from segkit.profiling.records import LineFile
-from segkit.profiling.stalls.measure import Feed, analyse
+from segkit.profiling.stalls.differential import analyse
+from segkit.profiling.stalls.measure import Feed
 from segkit.profiling.stalls.prediction import candidates
 from segkit.profiling.stalls.record import write_differential
 from segkit.profiling.summary import Differential, Verification

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from segkit.profiling.advice import ADVICE, KINDS
-from segkit.profiling.stalls.measure import DISTURBED, choose
+from segkit.profiling.stalls.differential import DISTURBED
+from segkit.profiling.stalls.measure import choose
 from segkit.profiling.summary import Differential, Interval, Verdict, WorkerPoint
 from segkit.profiling.text import percent
 
