@@ -9,9 +9,9 @@ import math
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from segkit.data.config import AugmentConfig
+from segkit.data.resample import affine_planes, power, resample, smooth_planes
 
 
 def to_unit(images: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
@@ -71,26 +71,25 @@ class Augment:
             ],
             dim=1,
         )
-        grid = F.affine_grid(theta, [count, 1, *size], align_corners=False)
+        planes = affine_planes(theta, size)
         if config.elastic:
-            grid = grid + self._displacement(count, size, full, generator) * warp[:, None, None, None]
-        return _resample(x, y, grid)
+            planes = planes + self._displacement(count, size, full, generator) * warp[:, None, None, None]
+        return resample(x, y, planes)
 
     def _displacement(
         self, count: int, size: tuple[int, int], full: tuple[int, int], generator: torch.Generator
     ) -> Tensor:
-        """A smooth random field [B, h, w, 2] in grid units: noise on a coarse lattice, interpolated bicubically."""
+        """A smooth random field [B, 2, h, w] in units of the planes: noise on a coarse lattice, interpolated."""
         lattice = torch.randn((count, 2, 6, 6), generator=generator, device=generator.device)
-        field = F.interpolate(lattice, size=size, mode="bicubic", align_corners=True).permute(0, 2, 3, 1)
-        pixel = torch.tensor([2 / full[1], 2 / full[0]], device=field.device)
-        return field * (self.config.elastic * pixel)
+        pixel = torch.tensor([2 / full[1], 2 / full[0]], device=lattice.device).view(2, 1, 1)
+        return smooth_planes(lattice * (self.config.elastic * pixel), size)
 
     def _intensity(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """Gamma, brightness and noise; the result stays on 0..1."""
         config, count = self.config, len(x)
         if config.gamma:
-            power = torch.exp(_spread(count, generator) * config.gamma)
-            x = x.clamp_min(1e-6).pow(power[:, None, None, None])
+            gamma = torch.exp(_spread(count, generator) * config.gamma)
+            x = power(x.clamp_min(1e-6), gamma[:, None, None, None])
         if config.brightness:
             x = x * (1 + _spread(count, generator) * config.brightness)[:, None, None, None]
         if config.noise:
@@ -110,10 +109,3 @@ def _spread(count: int, generator: torch.Generator) -> Tensor:
 
 def _flipped(x: Tensor, y: Tensor, flip: Tensor) -> tuple[Tensor, Tensor]:
     return torch.where(flip[:, None, None, None], x.flip(3), x), torch.where(flip[:, None, None], y.flip(2), y)
-
-
-def _resample(x: Tensor, y: Tensor, grid: Tensor) -> tuple[Tensor, Tensor]:
-    """Images bilinearly, masks by the nearest pixel; outside is 0, which is air and background."""
-    moved = F.grid_sample(x, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-    labels = F.grid_sample(y[:, None].float(), grid, mode="nearest", padding_mode="zeros", align_corners=False)
-    return moved, labels[:, 0].round().long()
