@@ -104,6 +104,7 @@ def main() -> None:
     parser.add_argument("question", choices=list(COMPARISONS))
     parser.add_argument("dataset", nargs="?", type=Path, default=Path("phantom"))
     parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--batches", type=int, help="Of a measurement.")
     for name in ("batch", "workers", "threads", "width"):
         parser.add_argument(f"--{name}", type=int, default=getattr(Job, name))
     parser.add_argument("--without", default="", help="Names of sides to leave out, with commas between.")
@@ -111,12 +112,16 @@ def main() -> None:
     arguments = parser.parse_args()
     asked = COMPARISONS[arguments.question]
     left_out = arguments.without.split(",")
-    asked = replace(asked, sides=tuple(side for side in asked.sides if side.name not in left_out))
+    asked = replace(
+        asked,
+        sides=tuple(side for side in asked.sides if side.name not in left_out),
+        batches=arguments.batches or asked.batches,
+    )
     with tempfile.TemporaryDirectory() as scratch:
         job = a_job(arguments, Path(scratch))
         found = measured(asked, job, arguments.rounds)
     result = {
-        "command": "python -m benchmarks.peers.compare " + shlex.join(sys.argv[1:]),
+        "command": "python -m benchmarks.peers.compare " + shlex.join(_said(sys.argv[1:])),
         "machine": machine(),
         "settings": {key: getattr(job, key) for key in ("batch", "workers", "threads", "width", "size")},
         "slices": len(job.images),
@@ -127,6 +132,11 @@ def main() -> None:
     if arguments.output:
         known = json.loads(arguments.output.read_text("utf-8")) if arguments.output.exists() else []
         arguments.output.write_text(json.dumps([*known, result], indent=1) + "\n", encoding="utf-8")
+
+
+def _said(words: list[str]) -> list[str]:
+    """The command without the folders of this machine."""
+    return [Path(word).name if "/" in word else word for word in words]
 
 
 def a_job(arguments: argparse.Namespace, scratch: Path) -> Job:
@@ -148,21 +158,27 @@ def a_job(arguments: argparse.Namespace, scratch: Path) -> Job:
 
 def measured(asked: Comparison, job: Job, rounds: int) -> list[dict[str, Any]]:
     """Each side's figures, round by round; the first round warms up and is left out."""
-    peers = []
+    peers: dict[Side, Peer] = {}
+    failed: list[dict[str, Any]] = []
     try:
         for side in asked.sides:
             print(f"starting {side.name}", file=sys.stderr, flush=True)
-            peers.append(Peer(side.name, side.python, side.module, side.task, job))
-        measure = [partial(_figure, peer, asked.batches, asked.figure) for peer in peers]
+            try:
+                peers[side] = Peer(side.name, side.python, side.module, side.task, job)
+            except (RuntimeError, OSError) as error:
+                failed.append({**asdict(side), "failed": str(error)})
+                print(error, file=sys.stderr)
+        measure = [partial(_figure, peer, asked.batches, asked.figure) for peer in peers.values()]
         values = [found[1:] for found in alternate(measure, rounds + 1)]
     finally:
-        for peer in peers:
+        for peer in peers.values():
             peer.end()
     first = values[0]
-    return [
+    done = [
         {**asdict(side), "batch_seconds": found, "over_segkit": ratio(found, first)}
-        for side, found in zip(asked.sides, values, strict=True)
+        for side, found in zip(peers, values, strict=True)
     ]
+    return done + failed
 
 
 def _figure(peer: Peer, batches: int, figure: str) -> float:
@@ -173,12 +189,13 @@ def show(result: dict[str, Any], asked: Comparison) -> None:
     """Print each side's figure, its ratio to segkit's, and the bars."""
     print(result["machine"])
     print(", ".join(f"{key} {value}" for key, value in result["settings"].items()) + f"; {asked.unit}")
-    for side in result["sides"]:
+    done = [side for side in result["sides"] if "failed" not in side]
+    for side in done:
         seconds, batch = median(side["batch_seconds"]), result["settings"]["batch"]
         figure = 1000 * seconds / batch if asked.figure == "cpu" else batch / seconds
         middle, low, high = side["over_segkit"]
         print(f"{side['name']:36} {figure:8.3f}   takes {middle:6.2f}x segkit's [{low:.2f}, {high:.2f}]")
-    for side in result["sides"]:
+    for side in done:
         bar = asked.bars.get(side["name"])
         if bar is not None:
             met = "met" if side["over_segkit"][0] >= bar else "not met"

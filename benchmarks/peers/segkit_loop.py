@@ -28,7 +28,7 @@ HERE = ExitStack()  # the profiler lives as long as the process
 
 def opened(job: Job, **flags: object) -> tuple[TrainConfig, World, TrainingData]:
     """Settings as resolved, and the dataset."""
-    os.environ["SEGKIT_CACHE"] = str(Path(job.scratch) / "cache")
+    os.environ.setdefault("SEGKIT_CACHE", str(Path(job.scratch) / "cache"))
     world = World(0, 1, 1, torch.device("cpu"))
     given = {"data": job.data, "split": job.split, "batch": job.batch, "workers": job.workers, "width": job.width}
     config = TrainConfig().replace(**{**given, "model": "unet", "device": "cpu", "precision": "fp32", **flags})
