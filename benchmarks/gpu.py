@@ -5,8 +5,8 @@
 Correctness of the CUDA paths (against the CPU, against themselves, after a restart), the profiler on a real device
 (NVML beside GPM, the step clock's CUDA events against a known load, stalls, overhead), images/s of the three nets
 over precision, batch, channels_last and compile, then whole trainings over workers and loaders (`benchmarks.gpu_study`)
-in the time that is left (all of them take `python -m benchmarks.gpu_study` of its own). Needs the checkout, PyTorch, NumPy, Pillow and typer. With
-`--device cpu --quick` it checks itself on a machine without a GPU.
+in the time that is left; all of those take `python -m benchmarks.gpu_study` of its own. Needs the checkout, PyTorch,
+NumPy, Pillow and typer. With `--device cpu --quick` it checks itself on a machine without a GPU.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@
 
 `segkit bench sweep` measures U-Net of width 64 on a phantom with slices of 256 x 256, one setting a process, the most
 telling ones first, until the time is up. Rows have images/s, the net's share of the chip's dense rate, stalls, NVML
-utilisation and GPM activity. The bar on one H100: at least 1,300 images/s in bf16, at least 40 % of the dense bf16 rate,
-and under 1 % of the time waiting for data.
+utilisation and GPM activity. The bar on one H100: at least 1,300 images/s in bf16, at least 40 % of the
+dense bf16 rate, and under 1 % of the time waiting for data.
 """
 
 from __future__ import annotations
