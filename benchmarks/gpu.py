@@ -5,8 +5,8 @@
 Correctness of the CUDA paths (against the CPU, against themselves, after a restart), the profiler on a real device
 (NVML beside GPM, the step clock's CUDA events against a known load, stalls, overhead), images/s of the three nets
 over precision, batch, channels_last and compile, then whole trainings over workers and loaders (`benchmarks.gpu_study`)
-in the time that is left. Needs the checkout, PyTorch, NumPy, Pillow and typer. With
-`--device cpu --quick` it checks itself on a machine without a GPU.
+in the time that is left; all of those take `python -m benchmarks.gpu_study` of its own. Needs the checkout, PyTorch,
+NumPy, Pillow and typer. With `--device cpu --quick` it checks itself on a machine without a GPU.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ import torch
 from benchmarks.cpu_training import learner
 from benchmarks.gpu_peak import share_of_peak
 from benchmarks.gpu_profiler import profiler_checks
-from benchmarks.gpu_study import study
+from benchmarks.gpu_study import bar, study
 from benchmarks.profiler_overhead import random_batch, synchronise
 from segkit.data.phantom import write_phantom
 from segkit.models.cost import cost
@@ -73,6 +73,7 @@ def main() -> None:
         save(arguments.output, result)
     left = 1.0 if arguments.quick else MINUTES - (time.monotonic() - started) / 60
     result["study"] = study(arguments.device, left, quick=arguments.quick) if left > 0 else []
+    print(bar(result["study"]))
     save(arguments.output, result)
     sys.exit(0 if all(check["ok"] for check in result["checks"].values()) else 1)
 

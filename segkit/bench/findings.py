@@ -6,15 +6,18 @@ worker counts. Each finding is asked of every net (and loader, ...) by itself, o
 
 from __future__ import annotations
 
-from collections import Counter
+import math
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 from segkit.bench.comparison import CellResult, Comparison
 from segkit.bench.words import setting
+from segkit.config import Value
 from segkit.profiling.report import words
 from segkit.profiling.report.colours import STEP_PARTS, label
+from segkit.profiling.summary import Interval
 
 AGREES, DIFFERS, UNCLEAR = "agrees", "differs", "is not clear"
 HALF = (0.4, 0.6)  # a time over another one that counts as half of it
@@ -23,12 +26,13 @@ STEADY = 0.05  # a relative change that is called none
 
 @dataclass(frozen=True)
 class Answer:
-    """One finding asked of one group of cells."""
+    """One finding asked of one group of cells that differ in nothing but ranks or workers."""
 
     subject: str  # "U-Net, 0 workers, packed"
     agrees: str
-    said: str  # with figures
-    why: str  # from the stall attribution
+    group: list[CellResult]
+    key: str  # in which the group's cells differ
+    ratio: Interval | None  # time of a step's images at the last value over that at the first
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,7 @@ class Finding:
     claim: str
     answers: list[Answer]
     missing: str = ""  # what would have to be measured, where nothing can be said
+    untested: str = ""  # which part of the claim these cells cannot confirm
 
     @property
     def verdict(self) -> str:
@@ -45,16 +50,26 @@ class Finding:
         if not self.answers:
             return f"Not tested here: {self.missing}."
         counts = Counter(answer.agrees for answer in self.answers)
+        rest = f" {self.untested}" if self.untested else ""
         if len(counts) == 1:
             only = next(iter(counts))
             where = f" in all {len(self.answers)} comparisons" if len(self.answers) > 1 else ""
+            unclear = self.untested or "the differences are within the noise, or there are too few repeats."
             return {
-                AGREES: f"This machine agrees{where}.",
+                AGREES: f"This machine agrees{where}.{rest}",
                 DIFFERS: f"This machine differs{where}.",
-                UNCLEAR: f"Not clear here{where}: the differences are within the noise, or there are too few repeats.",
+                UNCLEAR: f"Not clear here{where}: {unclear}",
             }[only]
         said = [f"{word} in {counts[word]}" for word in (AGREES, DIFFERS, UNCLEAR) if counts[word]]
-        return f"This machine {', '.join(said)} of {len(self.answers)} comparisons."
+        return f"This machine {', '.join(said)} of {len(self.answers)} comparisons.{rest}"
+
+    @property
+    def said(self) -> list[str]:
+        """What the comparisons have in common, in figures, and why: a sentence for each pair of ends."""
+        alike: dict[tuple[Value, Value], list[Answer]] = defaultdict(list)
+        for answer in self.answers:
+            alike[answer.group[0].cell.value(answer.key), answer.group[-1].cell.value(answer.key)].append(answer)
+        return [_in_common(found) for found in alike.values()]
 
 
 def findings(comparison: Comparison) -> list[Finding]:
@@ -75,6 +90,7 @@ def findings(comparison: Comparison) -> list[Finding]:
             "With 0 workers, 2 GPUs halve the training time, but 4 GPUs are slower again.",
             _answers(comparison, four or two, _halves, "gpus"),
             "it needs cells with 0 workers on 1, 2 and 4 ranks",
+            "" if four else "4 ranks were not measured: the halving can be denied here, the rest not be tested.",
         ),
         Finding(
             "With workers, the training time falls as GPUs are added.",
@@ -97,8 +113,9 @@ def _answers(comparison: Comparison, groups: Sequence[list[CellResult]], judge: 
         Answer(
             comparison.name(group[0], without=(key,)) or "all cells",
             judge(comparison, group),
-            _times(group, key),
-            why(group[0], group[-1], key),
+            group,
+            key,
+            comparison.effects.ratio(group[0].id, group[-1].id),
         )
         for group in groups
     ]
@@ -148,10 +165,21 @@ def _halves(comparison: Comparison, group: Sequence[CellResult]) -> str:
 # --- words ---------------------------------------------------------------------------------------
 
 
-def _times(group: Sequence[CellResult], key: str) -> str:
-    """The time of an epoch at each value: "1 rank 12.1 s [11.8, 12.4], 2 ranks 8.9 s [...]"."""
-    said = [f"{setting(key, cell.cell.value(key))} {words.interval(cell.epoch)} s" for cell in group]
-    return "an epoch takes " + ", ".join(said)
+def _in_common(answers: Sequence[Answer]) -> str:
+    """The ratio of times over all comparisons, and what of a step changed, on average."""
+    key, first, last = answers[0].key, _pooled([a.group[0] for a in answers]), _pooled([a.group[-1] for a in answers])
+    ratios = [answer.ratio.value for answer in answers if answer.ratio]
+    ends = [setting(key, cell.cell.value(key)) for cell in (first, last)]
+    mean = math.exp(sum(map(math.log, ratios)) / len(ratios)) if ratios else math.nan
+    over = f" on average ({min(ratios):.2f} to {max(ratios):.2f} in {len(ratios)})" if len(ratios) > 1 else ""
+    return (
+        f"With {ends[1]} training takes {mean:.2f} times as long as with {ends[0]}{over}. Why: {why(first, last, key)}."
+    )
+
+
+def _pooled(cells: Sequence[CellResult]) -> CellResult:
+    """Cells as one, whose figures are means over all."""
+    return CellResult(cells[0].cell, [row for cell in cells for row in cell.rows], [], None)
 
 
 def why(one: CellResult, other: CellResult, key: str) -> str:
@@ -193,6 +221,9 @@ def _cause(one: CellResult, other: CellResult, changes: dict[str, float]) -> str
         grant = f"{cpus:.0f} granted {'CPU' if cpus == 1 else 'CPUs'}" if cpus else "same cores"
         each = f", {threads[0]:.0f} and {threads[1]:.0f} threads a rank" if threads[0] and threads[1] else ""
         causes.append(f"the ranks compute on the {grant}{each}")
+        alone = one.mean("cpu_used")
+        if cpus and alone and one.ranks == 1 and one.workers == 0 and alone < 0.9 * cpus:
+            causes.append(f"one rank alone kept {words.number(alone)} of them busy")
     processes = other.ranks * (1 + other.workers)
     if changes["compute"] > 0 and other.workers > one.workers and cpus and processes > cpus:
         causes.append(f"{processes} busy processes share {words.count(round(cpus), 'granted CPU')}")

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from segkit.bench import charts
 from segkit.bench.comparison import CellResult, Comparison
 from segkit.bench.findings import findings
+from segkit.bench.findings_tables import tables
 from segkit.bench.gains import Ablation, ablations
 from segkit.bench.pareto import COSTS, DICE, trades
 from segkit.bench.scaling import Curve, ScalingFit, fit
@@ -68,13 +69,11 @@ def _findings(comparison: Comparison) -> Section | None:
     said = [
         "What an earlier study found for FCN, U-Net and SegNet with DistributedDataParallel, asked of this machine."
     ]
+    found = findings(comparison)
     points = []
-    for number, finding in enumerate(findings(comparison), 1):
-        points.append(f"{number}. {finding.claim} {finding.verdict}")
-        points += [
-            f"{answer.subject}: {answer.agrees}; {answer.said}. Why: {answer.why}." for answer in finding.answers
-        ]
-    return Section("The four findings", said, points)
+    for number, finding in enumerate(found, 1):
+        points += [f"{number}. {finding.claim} {finding.verdict}", *finding.said]
+    return Section("The four findings", said, points, tables=list(tables(comparison, found)))
 
 
 def _ablations(comparison: Comparison) -> Iterator[Section]:

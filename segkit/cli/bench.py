@@ -24,7 +24,7 @@ app = typer.Typer(
 _Output = Annotated[Path, typer.Option("-o", "--output", help="Folder of the study; the same one goes on with it.")]
 _Config = Annotated[
     Optional[Path],  # noqa: UP045 - typer reads it
-    typer.Option("--config", help="TOML file with [study] and [settings]; flags win over it."),
+    typer.Option("--config", help="TOML file with the sections study and settings; flags win over it."),
 ]
 _Retry = Annotated[bool, typer.Option("--retry", help="Measure again what failed.")]
 _Keep = Annotated[bool, typer.Option("--keep", help="Keep the checkpoints of every cell.")]

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from segkit.data.config import AugmentConfig
+from segkit.data.resample import affine_planes, power, resample, smooth_planes
 
 
 def to_unit(images: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
@@ -80,20 +81,19 @@ class Augment:
         )
         if coarse:
             size = (size[0] // 2, size[1] // 2)
-            x = F.avg_pool2d(x, 2)  # against aliasing; the grid is relative, so it fits the smaller image too
-        grid = F.affine_grid(theta, [count, 1, *size], align_corners=False)
+            x = F.avg_pool2d(x, 2)  # against aliasing; the planes are relative, so they fit the smaller image too
+        planes = affine_planes(theta, size)
         if config.elastic:
-            grid = grid + self._displacement(count, size, full, generator) * warp[:, None, None, None]
-        return _resample(x, y, grid)
+            planes = planes + self._displacement(count, size, full, generator) * warp[:, None, None, None]
+        return resample(x, y, planes)
 
     def _displacement(
         self, count: int, size: tuple[int, int], full: tuple[int, int], generator: torch.Generator
     ) -> Tensor:
-        """A smooth random field [B, h, w, 2] in grid units: noise on a coarse lattice, interpolated bicubically."""
+        """A smooth random field [B, 2, h, w] in units of the planes: noise on a coarse lattice, interpolated."""
         lattice = torch.randn((count, 2, 6, 6), generator=generator, device=generator.device)
-        field = F.interpolate(lattice, size=size, mode="bicubic", align_corners=True).permute(0, 2, 3, 1)
-        pixel = torch.tensor([2 / full[1], 2 / full[0]], device=field.device)
-        return field * (self.config.elastic * pixel)
+        pixel = torch.tensor([2 / full[1], 2 / full[0]], device=lattice.device).view(2, 1, 1)
+        return smooth_planes(lattice * (self.config.elastic * pixel), size)
 
     def _intensity(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """Missing channels, gamma, brightness, bias field and noise; the result stays on 0..1."""
@@ -103,13 +103,13 @@ class Augment:
             gone = torch.rand(each, generator=generator, device=x.device) < config.missing
             x = torch.where(gone, x[:, self.stand_in, None], x)
         if config.gamma:
-            power = torch.exp(_spread(count * x.shape[1], generator) * config.gamma)
-            x = x.clamp_min(1e-6).pow(power.view(each))
+            gamma = torch.exp(_spread(count * x.shape[1], generator) * config.gamma)
+            x = power(x.clamp_min(1e-6), gamma.view(each))
         if config.brightness:
             x = x * (1 + _spread(count * x.shape[1], generator) * config.brightness).view(each)
         if config.bias:
             lattice = torch.randn((*x.shape[:2], 4, 4), generator=generator, device=x.device) * config.bias
-            x = x * F.interpolate(lattice, size=x.shape[2:], mode="bicubic", align_corners=True).exp()
+            x = x * smooth_planes(lattice, (x.shape[2], x.shape[3])).exp()
         if config.noise:
             sigma = _uniform(count, generator) * config.noise
             noise = torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
@@ -132,10 +132,3 @@ def _flipped(x: Tensor, y: Tensor, flip: Tensor) -> tuple[Tensor, Tensor]:
 def _halved(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """Half the resolution: images averaged, masks by every second pixel."""
     return F.avg_pool2d(x, 2), y[:, ::2, ::2]
-
-
-def _resample(x: Tensor, y: Tensor, grid: Tensor) -> tuple[Tensor, Tensor]:
-    """Images bilinearly, masks by the nearest pixel; outside is 0, which is air and background."""
-    moved = F.grid_sample(x, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-    labels = F.grid_sample(y[:, None].float(), grid, mode="nearest", padding_mode="zeros", align_corners=False)
-    return moved, labels[:, 0].round().long()

@@ -10,6 +10,7 @@ import pytest
 
 from segkit.bench.effects import Effects
 from segkit.bench.findings import AGREES, DIFFERS, UNCLEAR, findings
+from segkit.bench.findings_tables import tables
 from segkit.bench.gains import ablations
 from segkit.bench.pareto import on_front
 from segkit.bench.scaling import fit
@@ -114,6 +115,24 @@ def test_without_repeats_nothing_is_judged() -> None:
     rows = [row(made, {"gpus": n, "workers": w}, 0, 100.0 + w) for n in (1, 2) for w in (0, 2)]
     found = findings(comparison(made, rows))
     assert {answer.agrees for finding in found for answer in finding.answers} == {UNCLEAR}
+
+
+def test_what_the_comparisons_have_in_common_is_said_once_and_each_stands_in_a_table() -> None:
+    """Twice as fast on 2 ranks with U-Net, 1.25 times with FCN: 0.5 and 0.8 of the time, 0.63 in the mean."""
+    made = study({"repeats": 3}, model="unet,fcn", gpus="1,2", workers="0")
+    speed = {("unet", 1): 100.0, ("unet", 2): 200.0, ("fcn", 1): 160.0, ("fcn", 2): 200.0}
+    rows = [row(made, {"model": m, "gpus": n, "workers": 0}, r, v) for (m, n), v in speed.items() for r in range(3)]
+    found = findings(comparison(made, rows))
+    (said,) = found[0].said
+    assert said.startswith(
+        "With 2 ranks training takes 0.63 times as long as with 1 rank on average (0.50 to 0.80 in 2)"
+    )
+    assert "4 ranks were not measured" in found[1].verdict
+    (over_ranks,) = tables(comparison(made, rows), found)
+    assert over_ranks.head == ["", "1 rank", "2 ranks", "last / first", "falls", "halves"]
+    unet = next(line for line in over_ranks.rows if line[0].startswith("U-Net"))
+    assert [text.split(" ")[0] for text in unet[1:4]] == ["10.0", "5.00", "0.500"]
+    assert unet[4:] == [AGREES, UNCLEAR]
 
 
 def test_what_was_not_measured_is_not_answered() -> None:

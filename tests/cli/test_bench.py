@@ -85,6 +85,22 @@ def test_a_cell_that_is_killed_or_fails_is_a_row_and_not_the_end(phantom: Path, 
 
 
 @pytest.mark.slow
+def test_what_was_measured_before_the_kill_but_not_written_down_is_read_and_not_measured_again(
+    phantom: Path, tmp_path: Path, segkit: Run
+) -> None:
+    words = ["bench", "sweep", "-o", "s", f"--data={phantom}", "--model=fcn", "--repeats=2", "--keep", *TINY]
+    assert segkit(*words).returncode == 0
+    first, second = rows(tmp_path / "s")
+    results = tmp_path / "s" / "results.jsonl"
+    results.write_text(json.dumps(first) + "\n" + json.dumps(second)[:40], encoding="utf-8")  # killed while writing
+    done = segkit(*words)
+    assert done.returncode == 0, done.stderr
+    found = [json.loads(line) for line in results.read_text("utf-8").splitlines() if line.endswith("}")]
+    assert [row["started"] for row in found] == [first["started"], second["started"]]
+    assert found[1]["images_per_s"] == second["images_per_s"]
+
+
+@pytest.mark.slow
 def test_a_task_of_an_array_measures_its_cell_and_the_results_are_gathered(
     phantom: Path, tmp_path: Path, segkit: Run
 ) -> None:
