@@ -125,23 +125,12 @@ def test_serve_as_an_instance_answers(image: str, folder: Path, request: pytest.
     give(folder)
     name = f"segkit-{time.time_ns()}"
     # A definition has a start script of its own; an image of Docker's has its program, which `instance run` starts.
-    start = ["instance start", name] if image == "defined_sif" else ["instance run", name, "serve"]
-    verb = start[0].split()
+    verb, words = ("start", [name]) if image == "defined_sif" else ("run", [name, "serve"])
+    shown = [*SHUT, "--bind", f"{folder}:/data"]
+    command = ["apptainer", "instance", verb, *shown, sif, *words, "--model", "/data/model.onnx"]
     # Apptainer keeps its list of instances in a folder of the user's, which has to be somewhere.
     where = {"APPTAINER_CONFIGDIR": str(folder), "HOME": str(folder)}
-    started = as_user(
-        "apptainer",
-        *verb,
-        *SHUT,
-        "--bind",
-        f"{folder}:/data",
-        sif,
-        *start[1:],
-        "--model",
-        "/data/model.onnx",
-        cwd=folder,
-        **where,
-    )
+    started = as_user(*command, cwd=folder, **where)
     assert started.returncode == 0, started.stderr
     try:
         asked = as_user(
