@@ -71,10 +71,15 @@ def user_command() -> list[str]:
     return ["setpriv", f"--reuid={entry.pw_uid}", f"--regid={entry.pw_gid}", "--clear-groups"]
 
 
+SHUT = ("--contain", "--cleanenv", "--no-home", "--net", "--network", "none")
+
+
 def apptainer(
-    verb: str, sif: Path | str, *words: object, folder: Path, **environment: str
+    verb: str, sif: Path, *words: object, folder: Path, options: tuple[str, ...] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """`apptainer VERB SIF WORDS` of a user without a home, with no network and nothing of the host but `folder`."""
-    options = ["--contain", "--cleanenv", "--no-home", "--net", "--network", "none", "--bind", f"{folder}:/data"]
-    options += ["--pwd", "/data"] if verb in ("run", "exec", "test") else []
-    return as_user("apptainer", "--silent", verb, *options, sif, *words, cwd=folder, **environment)
+    """`apptainer VERB SIF WORDS` of a user without a home, with no network and nothing of the host but `folder`.
+
+    `options` take the place of those that show `folder` to the container as its working directory, /data.
+    """
+    shown = ("--bind", f"{folder}:/data", "--pwd", "/data") if options is None else options
+    return as_user("apptainer", "--silent", verb, *SHUT, *shown, sif, *words, cwd=folder)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from containers import apptainer, as_user, give
+from containers import SHUT, apptainer, as_user, give
 from PIL import Image
 from threshold_model import expected_classes, write_threshold_model
 
@@ -39,13 +39,18 @@ def test_the_whole_job_in_the_training_image(train_sif: Path, infer_sif: Path, f
         f" && segkit profile --data phantom --model unet --seconds 0.5 --counts 0,1 -o profile {' '.join(SMALL)}"
         f" && {elsewhere} > elsewhere.txt"
     )
-    done = apptainer("exec", train_sif, "sh", "-c", job, folder=folder)
+    shown = ("--bind", f"{folder}:/data", "--pwd", "/data", "--env", "SEGKIT_CACHE=/data/cache")
+    done = apptainer("exec", train_sif, "sh", "-c", job, folder=folder, options=shown)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stderr == ""
     assert (folder / "elsewhere.txt").read_text() == ""
     assert len((folder / "runs/unet/metrics.jsonl").read_text().splitlines()) == 2
     assert {"report.html", "run.json"} <= {path.name for path in (folder / "runs/unet").iterdir()}
     assert (folder / "profile/report.html").is_file()
+    assert {path.name for path in folder.iterdir() if path.name != "elsewhere.txt"} == {
+        *("phantom", "runs", "exported.onnx", "profile", "cache")
+    }
+    assert not (folder / "runs/.segkit-cache").exists()
 
     # The image without PyTorch, and the package outside, segment with the model as the training image does.
     scan = next(path for path in sorted(folder.glob("phantom/*/*.tif")) if "mask" not in path.name)
@@ -71,6 +76,20 @@ def test_segment_gives_the_mask_it_should(image: str, folder: Path, request: pyt
     for name, mask in zip(names, masks, strict=True):
         np.testing.assert_array_equal(pixels_of(folder / name.replace(".tif", "_mask.tif")), mask)
     assert not (folder / "made").exists()
+
+
+def test_a_place_that_is_not_bound_is_one_line_that_names_the_bind(defined_sif: Path, folder: Path) -> None:
+    write_threshold_model(folder / "model.onnx")
+    write_scan(folder / "scan.tif")
+    give(folder)
+    bare = apptainer("run", defined_sif, "data", "phantom", "phantom", folder=folder, options=("--pwd", "/data"))
+    bound = ("--bind", f"{folder}:/scans:ro", "--pwd", "/scans")
+    beside = apptainer("run", defined_sif, "segment", "scan.tif", "--model", "model.onnx", folder=folder, options=bound)
+    for done, place in ((bare, "/data"), (beside, "/scans")):
+        assert done.returncode == 2, done.stderr
+        assert done.stderr.count("\n") == 1, done.stderr
+        assert f"--bind HOST_FOLDER:{place}" in done.stderr
+    assert {path.name for path in folder.iterdir()} == {"model.onnx", "scan.tif"}
 
 
 def test_the_host_s_python_stays_outside(defined_sif: Path, folder: Path) -> None:
@@ -106,12 +125,12 @@ def test_serve_as_an_instance_answers(image: str, folder: Path, request: pytest.
     give(folder)
     name = f"segkit-{time.time_ns()}"
     # A definition has a start script of its own; an image of Docker's has its program, which `instance run` starts.
-    start = ["instance start", name] if image == "defined_sif" else ["instance run", name, "serve"]
-    options = ["--contain", "--cleanenv", "--no-home", "--net", "--network", "none", "--bind", f"{folder}:/data"]
-    verb = start[0].split()
+    verb, words = ("start", [name]) if image == "defined_sif" else ("run", [name, "serve"])
+    shown = [*SHUT, "--bind", f"{folder}:/data"]
+    command = ["apptainer", "instance", verb, *shown, sif, *words, "--model", "/data/model.onnx"]
     # Apptainer keeps its list of instances in a folder of the user's, which has to be somewhere.
     where = {"APPTAINER_CONFIGDIR": str(folder), "HOME": str(folder)}
-    started = as_user("apptainer", *verb, *options, sif, *start[1:], "--model", "/data/model.onnx", cwd=folder, **where)
+    started = as_user(*command, cwd=folder, **where)
     assert started.returncode == 0, started.stderr
     try:
         asked = as_user(
