@@ -31,7 +31,7 @@ def describe() -> dict[str, Any]:
         "installed": True,
         "version": torch.__version__,
         "cuda": cuda,
-        "cudnn": torch.backends.cudnn.version() if cuda else None,
+        "cudnn": torch.backends.cudnn.version() if cuda else None,  # type: ignore[no-untyped-call]
         "architectures": torch.cuda.get_arch_list() if cuda else [],
         "backends": backends,
         "devices": [_try(torch, index) for index in range(torch.cuda.device_count())] if cuda else [],

@@ -52,8 +52,8 @@ def compiled(source: str, target: Path, *flags: str) -> None:
     if compiler is None or not sys.platform.startswith("linux"):
         pytest.skip("needs Linux and a C compiler (cc)")
     target.parent.mkdir(parents=True, exist_ok=True)
-    command = [compiler, "-x", "c", "-", "-shared", "-fPIC", "-Wl,-soname," + target.name, "-o", str(target), *flags]
-    subprocess.run(command, input=source, text=True, check=True)
+    command = [compiler, "-x", "c", "-", "-shared", "-fPIC", "-Wl,-soname," + target.name, "-o", str(target)]
+    subprocess.run([*command, "-x", "none", *flags], input=source, text=True, check=True)
 
 
 @pytest.fixture

@@ -97,7 +97,7 @@ def test_a_long_temporary_path_is_a_failure(bare: Machine) -> None:
     folder.mkdir()
     found = [f for f in bare.findings("places.check_places()", TMPDIR=str(folder)) if f["check"] == "place.temporary"]
     assert [f["severity"] for f in found] == ["ok", "failure"]
-    assert [path.name for path in bare.folder.iterdir()] == ["libraries", "x" * 80]
+    assert {path.name for path in bare.folder.iterdir()} == {"libraries", "x" * 80}
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to be without a network")
