@@ -14,7 +14,8 @@ from segkit.errors import SegkitError
 if TYPE_CHECKING:
     from pydicom import DataElement, Dataset
 
-_DUMMIES = {"DA": "00010101", "TM": "000000", "DT": "00010101000000", "AS": "000Y", "UR": "http://anonymous.invalid"}
+# The earliest date that validators take for one.
+_DUMMIES = {"DA": "19000101", "TM": "000000", "DT": "19000101000000", "AS": "000Y", "UR": "http://anonymous.invalid"}
 _TIMES = ("DA", "TM", "DT")
 _TEXT = ("AE", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UT")
 _NUMBERS = ("DS", "IS", "FD", "FL", "SS", "US", "SL", "UL", "SV", "UV")
