@@ -58,7 +58,7 @@ class Finding:
             return {
                 AGREES: f"This machine agrees{where}.{rest}",
                 DIFFERS: f"This machine differs{where}.",
-                UNCLEAR: f"Not clear here{where}: {unclear}",
+                UNCLEAR: f"Not clear here{where}. {unclear[:1].upper()}{unclear[1:]}",
             }[only]
         said = [f"{word} in {counts[word]}" for word in (AGREES, DIFFERS, UNCLEAR) if counts[word]]
         return f"This machine {', '.join(said)} of {len(self.answers)} comparisons.{rest}"
@@ -90,7 +90,9 @@ def findings(comparison: Comparison) -> list[Finding]:
             "With 0 workers, 2 GPUs halve the training time, but 4 GPUs are slower again.",
             _answers(comparison, four or two, _halves, "gpus"),
             "it needs cells with 0 workers on 1, 2 and 4 ranks",
-            "" if four else "4 ranks were not measured: the halving can be denied here, the rest not be tested.",
+            ""
+            if four
+            else "4 ranks were not measured, so that the halving can be denied here, but the claim not confirmed.",
         ),
         Finding(
             "With workers, the training time falls as GPUs are added.",
@@ -187,28 +189,26 @@ def why(one: CellResult, other: CellResult, key: str) -> str:
     if not one.parts or not other.parts:
         return "the stall attribution is missing"
     before, after = sum(one.parts.values()), sum(other.parts.values())
-    batches = "" if one.batch == other.batch else f" (batches of {one.batch} and {other.batch})"
-    head = (
-        f"from {setting(key, one.cell.value(key))} to {setting(key, other.cell.value(key))} a rank's step goes from "
-        f"{words.milliseconds(before)} to {words.milliseconds(after)}{batches}"
-    )
     changes = {part: other.parts[part] - one.parts[part] for part in STEP_PARTS}
     large = sorted(
         (part for part in changes if abs(changes[part]) >= STEADY * before), key=lambda part: -abs(changes[part])
     )
-    if not large:
-        return f"{head}: no part changes by more than {100 * STEADY:.0f} % of it{_doing(one, other)}"
     said = [
         f"{words.milliseconds(abs(changes[part]))} {'more' if changes[part] > 0 else 'less'} {label(part)}"
         for part in large[:3]
     ]
-    return f"{head}: {', '.join(said)}{_doing(one, other)}{_cause(one, other, changes)}"
+    parts = ", ".join(said) or f"no part changes by more than {100 * STEADY:.0f} % of it"
+    return f"{_doing(one, other, key, (before, after))}: {parts}{_cause(one, other, changes) if large else ''}"
 
 
-def _doing(one: CellResult, other: CellResult) -> str:
-    """Ranks do more in a step together than one does alone."""
-    images = (one.batch * one.ranks, other.batch * other.ranks)
-    return f", and a step of all ranks trains {images[1]} slices instead of {images[0]}" if len(set(images)) > 1 else ""
+def _doing(one: CellResult, other: CellResult, key: str, seconds: tuple[float, float]) -> str:
+    """How long a step takes, and what it does in that time: ranks do more in a step together than one alone."""
+    slices = (one.batch * one.ranks, other.batch * other.ranks)
+    before, after = map(words.milliseconds, seconds)
+    if slices[0] != slices[1]:
+        return f"a step trains {slices[1]} slices instead of {slices[0]} and takes {after} instead of {before}"
+    ends = [setting(key, cell.cell.value(key)) for cell in (one, other)]
+    return f"from {ends[0]} to {ends[1]} a step of the same slices goes from {before} to {after}"
 
 
 def _cause(one: CellResult, other: CellResult, changes: dict[str, float]) -> str:

@@ -148,9 +148,15 @@ def _scaling(comparison: Comparison) -> Section | None:
     table = Table(["cells", "ranks", "images/s", "by the fit", "efficiency", ""], "lrrrrl", rows, note)
     pictures = [
         Picture(f"scaling-{i}", f"{curve.name}: images/s over ranks", partial(charts.scaling, curve))
-        for i, curve in enumerate(found.curves[:MOST_CURVES], 1)
+        for i, curve in enumerate(_spread(found.curves), 1)
     ]
     return Section("Scaling over ranks", _scaling_words(found, comparison), pictures=pictures, tables=[table])
+
+
+def _spread(curves: list[Curve]) -> list[Curve]:
+    """Some of them, over all nets."""
+    count = min(MOST_CURVES, len(curves))
+    return [curves[i * len(curves) // count] for i in range(count)]
 
 
 def _scaling_rows(curve: Curve) -> Iterator[list[str]]:
@@ -171,12 +177,13 @@ def _scaling_words(found: ScalingFit, comparison: Comparison) -> list[str]:
         f"Ranks are compared with {held} held fixed. The model: time of a step = compute + bytes / bandwidth + "
         f"latency × log2(ranks), where a ring all-reduce moves 2 (n − 1) / n times the gradients. Fitted to the "
         f"measured cells: bandwidth {speed}, latency {words.milliseconds(found.latency)}; the fit differs from the "
-        f"measured times by {words.share(found.error)} (root mean square)."
+        f"measured times by {words.share(found.error)} (root mean square, {found.freedom} cells more than parameters)."
     ]
     if found.shared:
         said.append(
             "The ranks share the cores of this machine, so their computing slows down as they become more: that part "
-            "is measured, and beyond the measured ranks it grows in proportion to them. It says nothing about GPUs."
+            "is measured, and beyond the measured ranks it grows in proportion to them. Nothing of this holds for "
+            "GPUs, and the intervals of predicted points are those of the fit, not of what the model leaves out."
         )
     return said
 

@@ -22,6 +22,7 @@ from segkit.profiling.summary import Interval
 BYTES = 4  # of a gradient's element: the weights are float32 in every precision
 DRAWS = 200  # of the parametric bootstrap
 FURTHER = 3  # doublings beyond the largest number of ranks that was measured
+FURTHER_SHARED = 1  # the same where ranks share cores: what more of them do to each other is not in the model
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ class ScalingFit:
     latency: float  # seconds for each doubling of the ranks
     error: float  # root mean square of the relative differences between fit and measurement
     shared: bool  # the ranks share cores
+    freedom: int  # measured cells less fitted parameters
     curves: list[Curve]
 
 
@@ -93,7 +95,7 @@ def fit(comparison: Comparison) -> ScalingFit | None:
     error = float(np.sqrt(np.mean(np.square(design @ found / times - 1))))
     curves = [_curve(comparison, one, i, found, drawn, hold, shared) for i, one in enumerate(series)]
     bandwidth = 1 / found[-2] if found[-2] > 0 else None
-    return ScalingFit(bandwidth, float(found[-1]), error, shared, curves)
+    return ScalingFit(bandwidth, float(found[-1]), error, shared, len(times) - len(found), curves)
 
 
 def _seconds(cell: CellResult) -> float:
@@ -157,8 +159,8 @@ def _curve(
     shared: bool,
 ) -> Curve:
     by_ranks = {cell.ranks: cell for cell in one.cells}
-    most = max(by_ranks)
-    counts = sorted({*by_ranks, *(most * 2**k for k in range(1, FURTHER + 1))})
+    most, further = max(by_ranks), FURTHER_SHARED if shared else FURTHER
+    counts = sorted({*by_ranks, *(most * 2**k for k in range(1, further + 1))})
     if hold == "global":
         counts = [n for n in counts if n in by_ranks or one.batch(n, hold) >= 1]
     alone = by_ranks.get(1)
