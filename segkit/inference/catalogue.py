@@ -9,6 +9,7 @@ import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import segkit
 from segkit.errors import ConfigError, FileError, SegkitError
@@ -44,7 +45,9 @@ class Installed:
 
 def installed() -> list[Installed]:
     """All of them, the package's first, the default one at the top."""
-    index = read_json(PACKAGED / INDEX) if (PACKAGED / INDEX).exists() else {"default": "", "models": {}}
+    index: dict[str, Any] = {"default": "", "models": {}}
+    if (PACKAGED / INDEX).exists():
+        index = read_json(PACKAGED / INDEX)
     own = [
         Installed(name, PACKAGED / f"{name}.onnx", entry["sha256"], True, name == index["default"])
         for name, entry in index["models"].items()
