@@ -26,12 +26,13 @@ _POST = re.compile(
     r"\bkm\b|contrast|kontrast|\bmdc\b|\binj|\benhanced"
 )
 _PRE = re.compile(
-    r"(?<![a-z])pre(?![a-z])|pre.?contrast|t1.?pre|\bnon?[ -]?(?:con|gad|gd)|without|(?<![a-z])w[ -]?o(?![a-z])|nativ|"
-    r"unenhanced|plain|\bc-(?![a-z0-9])|(?<![a-z0-9])-c\b|\b(?:ohne|vor|sans|avant|sin|sem|senza) "
+    r"(?<![a-z])pre(?![a-z])|pre.?contrast|t1.?pre|\bnon?[ -]?(?:con|gad|gd|mdc|km)|without|(?<![a-z])w[ -]?o(?![a-z])|"
+    r"nativ|unenhanced|plain|\bc-(?![a-z0-9])|(?<![a-z0-9])-c\b|\b(?:ohne|vor|sans|avant|sin|sem|senza) "
 )
 _OTHER = re.compile(
     r"dwi|diff|dti|adc|trace|swi|swan|hemo|perf|dsc|\bdce|asl|cbf|cbv|mtt|tmax|angio|tof|mra\b|mrv|loc\b|locali|scout|"
-    r"survey|phase|field.?map|\bb1\b|spectro|\bcsi|svs|bold|fmri|epi\b|ep2d|subtr|\bmip|stir|t2\*|dose.?(?:report|info)|screen|aahead"
+    r"survey|phase|field.?map|\bb1\b|spectro|\bcsi|svs|bold|fmri|epi\b|ep2d|subtr|\bmip|stir|t2\*|dose.?(?:report|info)|"
+    r"screen|aahead"
 )
 _DERIVED = re.compile(r"mpr.?range|reformat|\bref\b|rfmt")  # "t1_mpr" is an MPRAGE as it was scanned
 _NO_AGENT = {"", "NO", "NONE", "N", "NO CONTRAST", "W/O"}
