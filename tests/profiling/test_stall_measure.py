@@ -30,7 +30,7 @@ from segkit.profiling.stalls.measure import (
 from segkit.profiling.stalls.record import read_differential, write_differential
 from segkit.profiling.stalls.verdict import decide_differential
 from segkit.profiling.step_clock import StepClock
-from segkit.profiling.summary import Differential, Interval, Verdict, WorkerPoint
+from segkit.profiling.summary import Differential, Interval, Stalls, Verdict, WorkerPoint
 from tests.profiling.disk import came_from_disk, write_files
 from tests.profiling.made import step
 
@@ -339,3 +339,14 @@ def test_the_fewest_workers_that_are_as_good_as_the_best_are_chosen() -> None:
     assert [p.workers for p in choose(curve) if p.chosen] == [2]
     assert not any(p.chosen for p in choose([point(0, None)]))  # what was only predicted is not chosen
     assert choose([]) == []
+
+
+def test_rates_that_vary_too_much_are_not_judged() -> None:
+    vague, known = Interval(50.0, 20.0, 80.0), Interval(100.0, 99.0, 101.0)
+    stalls = Stalls(known, vague, None, Interval(0.5, 0.1, 0.9), None, None)
+    settings = {"loader": "files", "workers": 0, "prefetch": 2}
+    verdict = verdict_of(Differential(stalls, [], None, settings))
+    assert (verdict.kind, verdict.title) == ("unknown", "The rates vary too much to tell")
+    assert verdict.advice == ["Repeat it on a quiet machine, or with a longer `--seconds`."]
+    clear = replace(stalls, warm=Interval(50.0, 49.0, 51.0))
+    assert verdict_of(Differential(clear, [], None, settings)).kind == "prep"
