@@ -43,6 +43,15 @@ def line_for(error: OSError) -> SegkitError | None:
     return None
 
 
+def is_full(place: Path) -> bool:
+    """Whether less than a megabyte is free where `place` is or would be."""
+    try:
+        found = os.statvfs(nearest_folder(place))
+    except OSError:
+        return False
+    return found.f_bavail * found.f_frsize < _LITTLE
+
+
 def nearest_folder(target: Path) -> Path:
     """The deepest folder that exists on the way to `target`, absolute."""
     path = target.absolute()
@@ -92,11 +101,5 @@ def _owner(place: Path) -> int | None:
 def _full_place() -> str:
     """The first of the places that segkit writes to that is full; all of them where none is."""
     places = [Path.cwd(), Path(os.environ.get("SEGKIT_CACHE", ".")), Path(os.environ.get("TMPDIR", "/tmp"))]
-    for place in [*places, Path("/dev/shm")]:
-        try:
-            found = os.statvfs(nearest_folder(place))
-        except OSError:
-            continue
-        if found.f_bavail * found.f_frsize < _LITTLE:
-            return str(place.absolute())
-    return "a disk that is written to"
+    found = next((place for place in [*places, Path("/dev/shm")] if is_full(place)), None)
+    return str(found.absolute()) if found else "a disk that is written to"

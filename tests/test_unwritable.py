@@ -64,6 +64,26 @@ def test_a_full_disk_is_said_and_leaves_no_half_file(tmp_path: Path) -> None:
     assert said.endswith("[]")
 
 
+CHECKPOINT = """
+import sys, torch
+from pathlib import Path
+from segkit.errors import SegkitError
+from segkit.training.checkpoint import save_checkpoint
+try:
+    save_checkpoint(Path(sys.argv[1], "last.pt"), {"weights": torch.zeros(10**7)})
+except SegkitError as error:
+    print(error)
+print(list(Path(sys.argv[1]).iterdir()))
+"""
+
+
+@as_root
+def test_a_checkpoint_on_a_full_disk_is_one_line(tmp_path: Path) -> None:
+    said = mounted("size=4m", CHECKPOINT, tmp_path / "small").splitlines()
+    assert "no space is left" in said[0]
+    assert said[1] == "[]"
+
+
 def test_another_s_folder_names_its_owner(tmp_path: Path) -> None:
     program = (
         "import os, sys\nfrom pathlib import Path\nfrom segkit.files import write_text\n"

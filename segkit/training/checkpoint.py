@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import pickle
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -17,6 +18,7 @@ from segkit.model_metadata import ModelMetadata
 from segkit.models.deployed import DeployedNet
 from segkit.models.normalise import Normalise
 from segkit.models.registry import build
+from segkit.unwritable import is_full
 
 FORMAT = 1
 
@@ -57,9 +59,18 @@ class NetDescription:
 
 
 def save_checkpoint(path: Path, values: dict[str, Any]) -> None:
-    """Write atomically, and durably: after a crash the file is the old checkpoint or the new one."""
+    """Write atomically, and durably: after a crash the file is the old checkpoint or the new one.
+
+    Raises:
+        FileError: it cannot be written, or the disk is full.
+    """
     with atomic_path(path, durable=True) as temporary:
-        torch.save({"format": FORMAT, **values}, temporary)
+        try:
+            torch.save({"format": FORMAT, **values}, temporary)
+        except RuntimeError as error:  # torch does not say why a file cannot be written
+            if not is_full(path):
+                raise
+            raise OSError(errno.ENOSPC, "No space left on device") from error
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
