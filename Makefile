@@ -20,7 +20,7 @@ test: $(STAMP)
 	$(BIN)/python -m pytest
 
 test-slow: $(STAMP)
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m 'slow and not cluster'
 
 # The images, the SIFs and a SLURM cluster of two nodes on this machine: root on Debian; it installs what it needs.
 test-cluster: $(STAMP)

@@ -18,10 +18,13 @@ from containers import HERE, USER, WORK, built, give, script
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Everything in this folder is asked for by `make test-cluster` alone."""
+    """Everything in this folder is asked for by `make test-cluster` alone; `cluster and not slow` needs no PyTorch."""
     for item in items:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.cluster)
+            parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
+            if "train_sif" in (*item.fixturenames, *parameters):  # type: ignore[attr-defined]
+                item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session")

@@ -21,14 +21,14 @@ from threshold_model import expected_classes, write_threshold_model
 from segkit import __version__
 from tests.conftest import ROOT
 
-IMAGES = ["segkit", "segkit-infer"]
+IMAGES = {"train_sif": "segkit", "infer_sif": "segkit-infer"}
 
 
 @pytest.fixture(params=IMAGES)
 def image(request: pytest.FixtureRequest) -> str:
     """The name of an image that has been built: localhost/segkit, localhost/segkit-infer."""
-    request.getfixturevalue({"segkit": "train_sif", "segkit-infer": "infer_sif"}[request.param])
-    return str(request.param)
+    request.getfixturevalue(request.param)
+    return IMAGES[request.param]
 
 
 def podman(*words: object) -> str:
