@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -131,7 +132,7 @@ def test_a_sweep_becomes_an_array_for_each_number_of_gpus(segkit: Run, phantom: 
 def test_every_flag_of_training_is_one_of_the_job(segkit: Run) -> None:
     def flags(*words: str) -> set[str]:
         shown = segkit(*words, "--help", COLUMNS="300", TERM="dumb").stdout
-        return {word for word in shown.replace(",", " ").replace("/", " ").split() if word.startswith("--")}
+        return set(re.findall("--[a-z][a-z0-9-]*", shown))
 
     own = {"--resume", "--run-dir", "--rendezvous", "--nodes"}  # which the job itself sets
     assert flags("train") - own <= flags("slurm", "train") | {"--no-stage"}
