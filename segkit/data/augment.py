@@ -38,8 +38,8 @@ class Augment:
             return self._centre_crop(*to_unit(images, masks))
         if images.device.type != "cpu":
             return self._changed(images, masks, generator)
-        pieces = zip(images.split(PIECE), masks.split(PIECE), strict=True)
-        changed = [self._changed(*piece, generator) for piece in pieces]
+        pieces = [slice(start, start + PIECE) for start in range(0, len(images), PIECE)]
+        changed = [self._changed(images[piece], masks[piece], generator) for piece in pieces]
         return torch.cat([x for x, _ in changed]), torch.cat([y for _, y in changed])
 
     def _changed(self, images: Tensor, masks: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
