@@ -65,7 +65,7 @@ def loader(job: Job, random: list[RandomizableTransform]) -> DataLoader:
     """All slices cached."""
     files = [dict(zip(KEYS, pair, strict=True)) for pair in zip(job.images, job.masks, strict=True)]
     slices = CacheDataset(files, Compose([*decoded(), *random]), num_workers=None, progress=False)
-    return DataLoader(slices, job.batch, shuffle=True, num_workers=job.workers, drop_last=True)
+    return DataLoader(slices, batch_size=job.batch, shuffle=True, num_workers=job.workers, drop_last=True)
 
 
 def train(job: Job) -> Task:

@@ -17,6 +17,7 @@ from segkit.data.sampling import Batch, epoch_batches
 from segkit.data.stores import BatchLoader
 from segkit.profiling.profiler import Profiler
 from segkit.runs import RunDirectory
+from segkit.training.allocator import keep_freed_memory
 from segkit.training.config import TrainConfig
 from segkit.training.dataset import TrainingData, open_dataset
 from segkit.training.distributed import World
@@ -49,7 +50,7 @@ class Steps(Trainer):
         if not self.left:
             raise StopAsking
 
-    def run(self, count: int, tick: Tick) -> None:
+    def go(self, count: int, tick: Tick) -> None:
         """So many steps."""
         self.left, self.tick = count, staticmethod(tick)
         try:
@@ -70,7 +71,7 @@ def trainer(job: Job, **flags: object) -> Task:
     run = RunDirectory(Path(job.scratch) / "run")
     run.path.mkdir(exist_ok=True)
     profiler = HERE.enter_context(Profiler(run.profile, device=world.device, quiet=True))
-    return Steps(config, world, data, run, describe(config, data, ""), profiler).run
+    return Steps(config, world, data, run, describe(config, data, ""), profiler).go
 
 
 def train(job: Job) -> Task:
@@ -124,6 +125,7 @@ def augment_all(job: Job) -> Task:
 
 
 if __name__ == "__main__":
+    keep_freed_memory()  # as `segkit train` does
     serve(
         {
             "train": train,

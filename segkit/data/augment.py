@@ -15,6 +15,8 @@ from torch.nn import functional as F
 from segkit.data.config import AugmentConfig
 from segkit.data.resample import affine_planes, power, resample, smooth_planes
 
+PIECE = 2  # slices changed at a time on a CPU: they stay in its cache, and no buffer is large enough to be mapped anew
+
 
 def to_unit(images: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
     """uint8 [B, H, W, C] and [B, H, W] to float32 [B, C, H, W] on 0..1 (channels last) and int64 [B, H, W]."""
@@ -38,11 +40,19 @@ class Augment:
         """
         config = self.config
         generator = torch.Generator(images.device).manual_seed(seed)
-        x, y = to_unit(images, masks)
         if not config.augment:
-            x, y = self._centre_crop(x, y)
+            x, y = self._centre_crop(*to_unit(images, masks))
             return _halved(x, y) if coarse else (x, y)
-        x, y = self._geometry(x, y, generator, coarse=coarse)
+        if images.device.type != "cpu":
+            return self._changed(images, masks, generator, coarse=coarse)
+        pieces = [slice(start, start + PIECE) for start in range(0, len(images), PIECE)]
+        changed = [self._changed(images[piece], masks[piece], generator, coarse=coarse) for piece in pieces]
+        return torch.cat([x for x, _ in changed]), torch.cat([y for _, y in changed])
+
+    def _changed(
+        self, images: Tensor, masks: Tensor, generator: torch.Generator, *, coarse: bool
+    ) -> tuple[Tensor, Tensor]:
+        x, y = self._geometry(*to_unit(images, masks), generator, coarse=coarse)
         return self._intensity(x, generator), y
 
     def _centre_crop(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:

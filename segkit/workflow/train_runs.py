@@ -16,6 +16,7 @@ from segkit.profiling.analysis import JOB, summarise
 from segkit.profiling.profiler import Profiler
 from segkit.resources import cache_folder
 from segkit.runs import RunDirectory, create_run, latest_run, new_run_path, surroundings
+from segkit.training.allocator import keep_freed_memory
 from segkit.training.config import TrainConfig
 from segkit.training.dataset import TrainingData, open_dataset
 from segkit.training.distributed import World
@@ -50,6 +51,7 @@ def train_runs(
     Raises:
         Interrupted: asked to stop, and saved. SegkitError: as the parts say.
     """
+    keep_freed_memory()
     if resume and run is not None:
         config = _settings_there(config, run, flags)
     names = CORE if config.model.model == "all" else (config.model.model,)
