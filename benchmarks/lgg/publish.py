@@ -40,6 +40,7 @@ def publish(run: RunDirectory, form: str, name: str, *, default: bool) -> None:
     """Copy the model, judge the copy, write card, pictures and index."""
     source = run.onnx if form == "fp32" else run.onnx.with_name(f"model-{form}.onnx")
     target = PACKAGED / f"{name}.onnx"
+    PACKAGED.mkdir(exist_ok=True)
     shutil.copyfile(source, target)
     data = Path(TrainConfig.load(run.config).data.data)
     subject = open_subject(target, "cpu", 4)
