@@ -16,11 +16,16 @@ from tests.conftest import ROOT
 # read all files, as a user of an image may; and owns none.
 ENTER = """
 set -e
-root=$1 work=$2; shift 2
+root=$1 work=$2 code=$3; shift 3
 mount --rbind / "$root"
 points=$(findmnt -Rno TARGET "$root" | sort -r)
 for point in $points; do mount -o remount,bind,ro "$point" 2>/dev/null || true; done
 mount -t tmpfs -o mode=1777 tmpfs "$root/tmp"
+case $code in /tmp/*)  # the checkout itself lies there: show it again
+    mkdir -p "$root$code"
+    mount --bind "$code" "$root$code"
+    mount -o remount,bind,ro "$root$code"
+esac
 mount -t tmpfs -o mode=1777 tmpfs "$root/dev/shm"
 mount --bind "$work" "$root/mnt"
 exec chroot "$root" setpriv --reuid 12345 --regid 12345 --clear-groups \
@@ -58,7 +63,7 @@ class Box:
         os.chown(self.work, 12345, 12345)
 
     def __call__(self, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        command = ["unshare", "-m", "sh", "-c", ENTER, "sh", str(self.root), str(self.work), *words]
+        command = ["unshare", "-m", "sh", "-c", ENTER, "sh", str(self.root), str(self.work), str(ROOT), *words]
         bare = {"PATH": "/usr/bin:/bin:/usr/sbin:/sbin", "PYTHONPATH": str(ROOT), "SLURM_CPUS_PER_TASK": "1"}
         done = subprocess.run(
             command, env={**bare, **environment}, capture_output=True, text=True, timeout=600, check=False
