@@ -22,8 +22,8 @@ class ModelConfig(Checked):
         0, "Channels of the first level; 64 is the papers'. 0: 64 on a GPU, 16 on a CPU.", low=0, high=512
     )
     normalise: str = option(
-        "dataset",
-        "dataset: by the training set's mean and deviation; slice: by each slice's own tissue level first.",
+        "slice",
+        "slice: by each slice's own tissue level; dataset: by the training set's mean and deviation.",
         choices=("dataset", "slice"),
     )
     encoder: str = option("", "torchvision VGG16 weights (a local file) for the encoder of fcn or segnet, width 64.")

@@ -41,10 +41,14 @@ def test_broken_files_get_a_status_below_500(server: Server, shared: Path) -> No
 def test_hundreds_of_attacks_leave_nothing_behind(tmp_path: Path, models: Path) -> None:
     files = read_files(SHARED / "hostile") if SHARED.is_dir() else []
     with serving(tmp_path, "--model", models / "three.onnx", "--grace-s", 2) as running:
-        memory = []
-        for seed in range(3):
+        memory = [0]
+        # Readers are imported and buffers kept as attacks first need them; what leaks grows in every round.
+        for seed in range(6):
             check(running, attack(running, 200, files, seed))
             assert eventually(lambda: running.metric("segkit_requests_in_work") == 0)
             memory.append(memory_of(running.process.pid))
-        assert memory[-1] < memory[-2] + 48 * 2**20, memory
+            if memory[-1] < memory[-2] + 24 * 2**20:
+                break
+        else:
+            pytest.fail(f"memory grows on and on: {memory}")
         assert running.stop() in (0, -15)
