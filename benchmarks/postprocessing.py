@@ -2,9 +2,9 @@
 
     python -m benchmarks.postprocessing --run runs/lgg/unet --data kaggle_3m
 
-Every patient that the net was not trained on (val and test of the run's split) is segmented once for each sigma; the
-other steps are applied to those masks. Figures: Dice of the foreground pooled over all voxels, its mean over
-patients, and the mean change per patient against no step, with a 95 % bootstrap interval over patients.
+Every patient that the net was not trained on (val and test of the run's split) goes through the net once; each way is
+applied to what it said. Figures: Dice of the foreground pooled over all voxels, its mean over patients, and the mean
+change per patient against no step, with a 95 % bootstrap interval over patients.
 """
 
 from __future__ import annotations
@@ -30,6 +30,30 @@ VOXELS = (20, 100, 300, 1000)
 
 Mask = NDArray[np.uint8]
 Counts = tuple[int, int, int]  # voxels in both, in the mask, in the reference
+
+
+class Remembered:
+    """A model that answers a slice it has seen from memory, as each way of smoothing asks for the same ones."""
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self._known: dict[bytes, NDArray[np.float32]] = {}
+        self.metadata, self.path, self.device = model.metadata, model.path, model.device
+
+    def probabilities(self, images: Mask) -> NDArray[np.float32]:
+        """Probabilities `[N, K, H, W]` of images `[N, H, W, C]`."""
+        key = images.tobytes()
+        if key not in self._known:
+            self._known[key] = self._model.probabilities(images)
+        return self._known[key]
+
+    def masks(self, images: Mask) -> Mask:
+        """Class indices `[N, H, W]` of images `[N, H, W, C]`."""
+        return self.probabilities(images).argmax(axis=1).astype(np.uint8)
+
+    def forget(self) -> None:
+        """Before the next patient."""
+        self._known.clear()
 
 
 def steps() -> dict[str, tuple[float, Callable[[Mask], Mask]]]:
@@ -66,16 +90,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", type=Path, required=True, help="a run directory with model.onnx and split.json")
     parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--model", type=Path, help="without it, the run's model.onnx")
     options = parser.parse_args()
     case_set = find_cases(options.data)
     split = Split.load(options.run / "split.json")
     cases = [case for case in case_set.cases if case.patient in {*split.val, *split.test}]
-    segmenter = Segmenter(Model.load(options.run / "model.onnx", slices_hint=100))
+    model = Remembered(Model.load(options.model or options.run / "model.onnx", slices_hint=100))
+    segmenter = Segmenter(model)
     found: dict[str, list[Counts]] = {name: [] for name in steps()}
     for case in cases:
         images, reference = read_case(case_set, case)
         scan = Scan(images, case.spacing, None, case_set.channels, Path(case.patient), "folder")
         masks = {sigma: segmenter.segment(scan, Slicing(smooth=sigma)).mask for sigma in SIGMAS}
+        model.forget()
         for name, (sigma, finish) in steps().items():
             found[name].append(counts(finish(masks[sigma]), reference))
     print(f"{machine()}; {options.run}, {len(cases)} patients that it was not trained on")

@@ -41,10 +41,11 @@ def export_net(path: Path, width: int = 32) -> None:
     from segkit.export.onnx_model import export_onnx
     from segkit.model_metadata import ModelMetadata
     from segkit.models.deployed import DeployedNet
+    from segkit.models.normalise import Normalise
     from segkit.models.registry import build
 
     torch.manual_seed(0)
-    net = DeployedNet(build("unet", in_channels=3, classes=2, width=width), [0.5] * 3, [0.25] * 3)
+    net = DeployedNet(build("unet", in_channels=3, classes=2, width=width), Normalise([0.5] * 3, [0.25] * 3))
     names = ("background", "tumour"), ("pre", "flair", "post")
     export_onnx(net, ModelMetadata("unet", width, *names, (256, 256), "scale", (0, 255)), path)
 

@@ -94,3 +94,11 @@ def to_toml(sections: Mapping[str, Checked]) -> str:
         lines = [f"{key} = {json.dumps(value)}" for key, value in dataclasses.asdict(component).items()]
         blocks.append("\n".join([f"[{name}]", *lines]))
     return "\n\n".join(blocks) + "\n"
+
+
+def flag(key: str, value: Value) -> str:
+    """A setting as one word of the command line: --key=value, --key or --no-key."""
+    name = key.replace("_", "-")
+    if isinstance(value, bool):
+        return f"--{name}" if value else f"--no-{name}"
+    return f"--{name}={value}"

@@ -6,12 +6,14 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from segkit.errors import FileError
+from segkit.unwritable import FULL, unwritable
 
 
 @contextlib.contextmanager
@@ -23,13 +25,13 @@ def atomic_path(target: Path, *, durable: bool = False) -> Iterator[Path]:
     The temporary file keeps the suffix of `target`, because some writers choose the format by it.
 
     Raises:
-        FileError: the folder cannot be made or written to.
+        FileError: the folder cannot be made or written to, or the disk is full.
     """
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.stem[:40]}.", suffix=_suffix(target))
     except OSError as error:
-        raise FileError(target, f"cannot be written ({error.strerror})", "choose a folder you can write to") from error
+        raise unwritable(target, error) from error
     os.close(handle)
     temporary = Path(name)
     try:
@@ -39,8 +41,45 @@ def atomic_path(target: Path, *, durable: bool = False) -> Iterator[Path]:
                 os.fsync(file.fileno())
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(target)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno in FULL:
+            raise unwritable(target, error, "free some space, or choose another folder") from error
+        raise
+
+
+def check_writable(target: Path) -> None:
+    """Find out before long work whether its result can be written to `target`. Raises FileError."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=target.parent):
+            pass
+    except OSError as error:
+        raise unwritable(target, error) from error
+
+
+@contextlib.contextmanager
+def atomic_folder(target: Path) -> Iterator[Path]:
+    """Give a temporary folder beside `target` that takes its name when the block ends well.
+
+    A folder that has the name is replaced; an exception leaves it as it is.
+
+    Raises:
+        FileError: the folder cannot be made or written to.
+    """
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name[:40]}."))
+    except OSError as error:
+        raise unwritable(target, error) from error
+    try:
+        yield temporary
+        temporary.chmod(0o777 & ~_umask())
+        if target.exists():
+            shutil.rmtree(target)
+        temporary.replace(target)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
         raise
 
 

@@ -30,6 +30,7 @@ from typing import Any
 from segkit import __version__
 from segkit.errors import FileError, SegkitError
 from segkit.files import read_json, write_json, write_text
+from segkit.unwritable import unwritable
 
 RUNS = Path("runs")
 
@@ -163,7 +164,7 @@ def create_run(path: Path) -> RunDirectory:
         (path / "checkpoints").mkdir(parents=True, exist_ok=True)
         run.profile.mkdir(exist_ok=True)
     except OSError as error:
-        raise FileError(path, f"cannot be written ({error.strerror})", "choose a folder with --run") from error
+        raise unwritable(path, error, "choose a folder with --run") from error
     run.update_record(run_id=uuid.uuid4().hex, state="started")
     return run
 
@@ -205,7 +206,11 @@ def _git_commit() -> str | None:
 
     def git(*words: str) -> str:
         return subprocess.run(
-            ["git", "-C", str(here), *words], capture_output=True, text=True, check=True, timeout=10
+            ["git", "--no-optional-locks", "-C", str(here), *words],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=10,
         ).stdout.strip()
 
     try:

@@ -8,25 +8,43 @@ from __future__ import annotations
 
 import re
 import shlex
-import subprocess
-import sys
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 
 from segkit.bench.rows import StudyFolder
 from segkit.bench.study import Study
 from segkit.bench.sweep import SweepOptions, prepare
-from segkit.errors import SegkitError
+from segkit.cluster.config import JobConfig
+from segkit.cluster.script import Script, sbatch_words
+from segkit.cluster.submit import submit as hand_over
 from segkit.files import write_text
 
-SCRIPT, GATHER = "array.sh", "gather.sh"
 LOGS = "slurm"
 
 
+@dataclass(frozen=True)
+class Jobs:
+    """The scripts of a study: an array for each number of GPUs, and the job that gathers their results."""
+
+    arrays: list[tuple[Path, int, int]]  # script, measurements, GPUs of each
+    gather: Path
+
+    def commands(self) -> str:
+        """Lines of a shell that submit them."""
+        names = [f"job{number}" for number in range(len(self.arrays))]
+        lines = [
+            f"{name}=$(sbatch --parsable {shlex.quote(str(script))})"
+            for name, (script, _, _) in zip(names, self.arrays, strict=True)
+        ]
+        after = ":".join(f"${{{name}%%;*}}" for name in names)
+        return "\n".join([*lines, f'sbatch --dependency="afterany:{after}" {shlex.quote(str(self.gather))}'])
+
+
 def submit(
-    folder: StudyFolder, study: Study, options: SweepOptions, sbatch: str, say: Callable[[str], None]
+    folder: StudyFolder, study: Study, options: SweepOptions, job: JobConfig, say: Callable[[str], None]
 ) -> list[str]:
     """Prepare the dataset, write the scripts and submit what has no row yet; the jobs' numbers.
 
@@ -34,26 +52,53 @@ def submit(
         folder: the study's folder, which every node has to see.
         study: what `sweep.begin` gave.
         options: as of a sweep.
-        sbatch: options of the site, as they would be typed.
+        job: what a measurement asks for; its GPUs are those of the cell.
         say: called with a line for each array.
 
     Raises:
         SegkitError: sbatch is not there, or refuses.
     """
-    missing = missing_tasks(folder, study, options)
-    if not missing:
+    written = write_jobs(folder, study, options, job)
+    if written is None:
         say("all measurements are there")
         return []
-    prepare(folder, study)
-    script, gather = write_scripts(folder, options)
     jobs = []
-    for gpus, tasks in missing.items():
-        own = [f"--array={array(tasks)}", *([f"--gpus-per-node={gpus}"] if gpus else [])]
-        jobs.append(_sbatch([*own, *shlex.split(sbatch), str(script)]))
-        say(f"job {jobs[-1]}: {len(tasks)} measurements" + (f" of {gpus} GPU{'s' * (gpus > 1)}" if gpus else ""))
-    last = _sbatch([f"--dependency=afterany:{':'.join(jobs)}", *_for_gathering(shlex.split(sbatch)), str(gather)])
+    for script, count, gpus in written.arrays:
+        jobs.append(hand_over([str(script)]))
+        say(f"job {jobs[-1]}: {count} measurements" + (f" of {gpus} GPU{'s' * (gpus > 1)}" if gpus else ""))
+    last = hand_over([f"--dependency=afterany:{':'.join(jobs)}", str(written.gather)])
     say(f"job {last}: gathers the results into {folder.results}")
     return [*jobs, last]
+
+
+def write_jobs(folder: StudyFolder, study: Study, options: SweepOptions, job: JobConfig) -> Jobs | None:
+    """Prepare the dataset and write the scripts of what has no row yet; None where nothing is missing."""
+    missing = missing_tasks(folder, study, options)
+    if not missing:
+        return None
+    prepare(folder, study)
+    path = folder.path.resolve()
+    (path / LOGS).mkdir(parents=True, exist_ok=True)
+    words = [f"--output={path}"]
+    more = [f"--{name}" for name in ("retry", "keep") if getattr(options, name)]
+    measuring = replace(job, log=job.log or str(path / LOGS / "%A_%a.log"), name=job.name or "segkit-sweep")
+    arrays = []
+    for gpus, tasks in missing.items():
+        script = path / f"array-{gpus}gpu.sbatch"
+        cells = Script("sweep", "sweep", [*words, *more], gpus=gpus, array=array(tasks))
+        write_text(script, cells.text(measuring))
+        arrays.append((script, len(tasks), gpus))
+    gathering = replace(
+        job,
+        log=str(path / LOGS / "%j.log"),
+        name="segkit-gather",
+        cpus=1,
+        mem="",
+        sbatch=shlex.join(_for_gathering(sbatch_words(job))),
+    )
+    gather = path / "gather.sbatch"
+    write_text(gather, Script("sweep", "sweep", [*words, "--gather"], gpus=0).text(gathering))
+    return Jobs(arrays, gather)
 
 
 def missing_tasks(folder: StudyFolder, study: Study, options: SweepOptions) -> dict[int, list[int]]:
@@ -72,25 +117,6 @@ def array(tasks: Sequence[int]) -> str:
     return ",".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
 
 
-def write_scripts(folder: StudyFolder, options: SweepOptions) -> tuple[Path, Path]:
-    """The batch scripts of the measurements and of the gathering."""
-    path = folder.path.resolve()
-    (path / LOGS).mkdir(parents=True, exist_ok=True)
-    sweep = [sys.executable, "-m", "segkit", "bench", "sweep", f"--output={path}"]
-    more = [f"--{name}" for name in ("retry", "keep") if getattr(options, name)]
-    start = f"cd {shlex.quote(str(Path.cwd()))}\n"
-    measure = f'{shlex.join([*sweep, *more])} --task="$SLURM_ARRAY_TASK_ID"\n'
-    script, gather = path / SCRIPT, path / GATHER
-    write_text(script, _head("segkit-bench", path / LOGS / "%A_%a.log") + start + "exec " + measure)
-    write_text(gather, _head("segkit-gather", path / LOGS / "%j.log") + start + f"exec {shlex.join(sweep)} --gather\n")
-    return script, gather
-
-
-def _head(name: str, log: Path) -> str:
-    options = (f"--job-name={name}", "--nodes=1", "--ntasks=1", f"--output={log}")
-    return "\n".join(["#!/bin/bash", *(f"#SBATCH {option}" for option in options), "set -eu", ""])
-
-
 def _for_gathering(words: Sequence[str]) -> list[str]:
     """The site's options less what asks for GPUs or many CPUs, which copying some lines does not need."""
     kept, drop_next = [], False
@@ -103,17 +129,3 @@ def _for_gathering(words: Sequence[str]) -> list[str]:
             continue
         kept.append(word)
     return kept
-
-
-def _sbatch(words: Sequence[str]) -> str:
-    """The number of a new job."""
-    try:
-        done = subprocess.run(["sbatch", "--parsable", *words], capture_output=True, text=True, check=True)
-    except FileNotFoundError as error:
-        raise SegkitError(
-            "--slurm: sbatch is not there; run it where jobs are submitted, or leave --slurm out"
-        ) from error
-    except subprocess.CalledProcessError as error:
-        said = (error.stderr or "").strip().splitlines()
-        raise SegkitError(f"sbatch refused: {said[-1] if said else 'no reason given'}; see --sbatch") from error
-    return done.stdout.strip().split(";")[0]

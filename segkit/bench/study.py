@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from segkit.bench.values import checked_key, parse, parse_all
-from segkit.config import Checked, Value, from_mapping, option, read_toml, to_toml
+from segkit.config import Checked, Value, flag, from_mapping, option, read_toml, to_toml
 from segkit.errors import ConfigError
 from segkit.files import sha256_of
 from segkit.training.config import TrainConfig
@@ -68,14 +68,7 @@ class Cell:
 
     def flags(self) -> list[str]:
         """The settings as flags of `segkit train`."""
-        return [_flag(key, value) for key, value in self.settings.items()]
-
-
-def _flag(key: str, value: Value) -> str:
-    name = key.replace("_", "-")
-    if isinstance(value, bool):
-        return f"--{name}" if value else f"--no-{name}"
-    return f"--{name}={value}"
+        return [flag(key, value) for key, value in self.settings.items()]
 
 
 @dataclass(frozen=True)

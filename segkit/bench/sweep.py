@@ -215,6 +215,8 @@ def _stoppable(done: int, total: int) -> Iterator[None]:
     """SIGTERM and SIGINT end the measurement at hand, and say how to go on."""
 
     def stop(number: int, _: FrameType | None) -> None:
+        for known in before:
+            signal.signal(known, signal.SIG_IGN)  # SLURM often sends it twice, and the second would end the cleaning up
         raise Interrupted(
             f"stopped by {signal.Signals(number).name}; what was measured is kept: go on with the same command"
         )

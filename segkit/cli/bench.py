@@ -99,13 +99,14 @@ def _measure(
         return
     from segkit.bench.sweep import SweepOptions, begin, sweep, task_of
 
-    study = _study(folder.study, config, flags, ablation=ablation)
+    study = study_of(folder.study, config, flags, ablation=ablation)
     study = begin(folder, study)
     plan = study.plan()
     if slurm:
         from segkit.bench.slurm import submit
+        from segkit.cluster.config import JobConfig
 
-        submit(folder, study, SweepOptions(**options), sbatch, print)
+        submit(folder, study, SweepOptions(**options), JobConfig(sbatch=sbatch), print)
         return
     if not task:
         print(f"{len(study.cells())} cells, each {study.config.repeats} times; {folder.results}", flush=True)
@@ -115,7 +116,7 @@ def _measure(
         print(f"next: segkit bench report {output}")
 
 
-def _study(there: Path, config: Path | None, flags: dict[str, Any], *, ablation: bool) -> Study:
+def study_of(there: Path, config: Path | None, flags: dict[str, Any], *, ablation: bool) -> Study:
     """The study that the flags describe; without any, the one that was begun in the folder."""
     from segkit.bench.study import Study
     from segkit.bench.techniques import default_techniques
@@ -154,6 +155,10 @@ def report(
     if not formats or (formats != ("text",) and not set(formats) <= set(REPORT_FORMATS)):
         raise ConfigError("--format", format_, ", ".join(REPORT_FORMATS) + "; or text")
     from segkit.bench.comparison import Comparison
+    from segkit.bench.rows import StudyFolder
+    from segkit.caches import keep_fonts_in
+
+    keep_fonts_in(StudyFolder(study).cache)  # before matplotlib comes in
     from segkit.bench.report import sections, title
     from segkit.bench.report_files import to_text, write_report
 

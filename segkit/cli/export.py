@@ -22,16 +22,29 @@ def export(
         Optional[Path],  # noqa: UP045
         typer.Option("--triton", help="Also add it, as the next version, to this Triton model repository."),
     ] = None,
+    form: Annotated[
+        str,
+        typer.Option(
+            "--form",
+            help="Also write a smaller form: fp16 (weights of half the size) or int8 (smaller, faster on CPUs). "
+            "-o then names this file.",
+        ),
+    ] = "",
     name: Annotated[
         str, typer.Option("--name", help="Its name in the repository. Default: that of the run's directory.")
     ] = "",
 ) -> None:
     """Export the best checkpoint to ONNX, checked against the trained net on its validation slices."""
     from segkit.runs import open_run
-    from segkit.workflow.export_run import export_run
+    from segkit.workflow.export_run import export_form, export_run
 
-    path, parity = export_run(open_run(run), output, data)
+    opened = open_run(run)
+    path, parity = export_run(opened, None if form else output, data)
     print(f"{path} ({path.stat().st_size / 1e6:.1f} MB): {parity}")
+    if form:
+        path, parity = export_form(opened, form, output, data)
+        moved = f"on average by {parity.mean_dice_delta:.5f}"
+        print(f"{path} ({path.stat().st_size / 1e6:.1f} MB): {parity}; {moved}")
     if triton is not None:
         from segkit.export.onnx_model import read_metadata
         from segkit.export.triton import write_repository

@@ -5,24 +5,28 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from typing import NoReturn
 
 import typer
 
 from segkit import __version__
 from segkit.cli import plain
 from segkit.errors import SegkitError
+from segkit.unwritable import line_for
 
 VERBS = (
     "train",
     "profile",
     "report",
     "bench",
+    "slurm",
     "evaluate",
     "export",
     "segment",
     "serve",
     "data",
     "models",
+    "doctor",
 )
 TRAINING_PACKAGES = ("torch", "onnx", "onnxscript", "scipy", "pynvml", "matplotlib")  # the extra "train"
 
@@ -69,10 +73,7 @@ def main() -> None:
             return
         build_app((verb,) if verb in VERBS else VERBS)()
     except SegkitError as error:
-        # Of the ranks on a node one speaks: they all fail alike, and one line is enough.
-        if os.environ.get("LOCAL_RANK", "0") == "0":
-            print(f"segkit: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        _tell(error)
     except ModuleNotFoundError as error:
         if error.name not in TRAINING_PACKAGES:
             raise
@@ -82,3 +83,15 @@ def main() -> None:
         # The reader (head, less) has gone: nothing is left to say, nor anyone to say it to.
         sys.stderr.close()
         sys.exit(141)
+    except OSError as error:
+        told = line_for(error)
+        if told is None:
+            raise
+        _tell(told)
+
+
+def _tell(error: SegkitError) -> NoReturn:
+    # Of the ranks on a node one speaks: they all fail alike, and one line is enough.
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        print(f"segkit: {error}", file=sys.stderr)
+    sys.exit(error.exit_code)

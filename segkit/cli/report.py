@@ -33,6 +33,7 @@ def report(
     from segkit.files import write_text
     from segkit.profiling.analysis import profile_folder, summarise
     from segkit.profiling.report.text import to_text
+    from segkit.resources import cache_folder
 
     if format_ not in FORMATS:
         raise ConfigError("--format", format_, ", ".join(FORMATS))
@@ -45,7 +46,7 @@ def report(
     if format_ == "trace" and target:
         print(_write_trace(runs, summaries, target))
         return
-    text = _rendered(summaries, format_)
+    text = _rendered(summaries, format_, cache_folder(runs[0].parent))
     if target is None:
         sys.stdout.write(text)
         return
@@ -63,8 +64,11 @@ def _default_target(runs: list[Path], format_: str) -> Path | None:
     return None if name is None else Path(name) if len(runs) > 1 else runs[0] / name
 
 
-def _rendered(summaries: list[RunSummary], format_: str) -> str:
+def _rendered(summaries: list[RunSummary], format_: str, cache: Path) -> str:
     if format_ == "html":
+        from segkit.caches import keep_fonts_in
+
+        keep_fonts_in(cache)
         from segkit.profiling.report.html_page import to_html
 
         return to_html(summaries)

@@ -40,7 +40,11 @@ def segment(
         ),
     ] = None,
     model: Annotated[
-        _Text, typer.Option(help="An .onnx file, a run directory or a run's name.", show_default=False)
+        _Text,
+        typer.Option(
+            help="An .onnx file, a run directory, an installed model or a run's name; without it, the package's.",
+            show_default=False,
+        ),
     ] = None,
     output: Annotated[
         _Path,
@@ -86,6 +90,8 @@ def segment(
     warnings.filterwarnings("ignore", module="PIL|pydicom|highdicom")
     plan = _plan(scans or [], (pre, flair, post), output)
     model_path = find_model(model)
+    if model is None and not quiet:
+        _complain(f"no --model: using {model_path.stem}; `segkit models card {model_path.stem}` says what it is for")
     check_targets(plan.jobs, overlay=overlay, measures=json, force=force)
     for message in (*plan.notes, *plan.failures):
         _complain(message)
@@ -165,7 +171,7 @@ def _plan(scans: list[str], sequences: tuple[str | None, str | None, str | None]
     if not scans:
         if picks:
             return plan_channels(sequences, output)
-        raise SegkitError("no scan is given; for example: segkit segment scan.tif --model RUN")
+        raise SegkitError("no scan is given; for example: segkit segment scan.tif")
     return plan_scans(scans, output, picks)
 
 
@@ -187,10 +193,19 @@ def _do(job: Job | StudyJob, loading: _Loading, volume: str | None, slicing: Sli
 
     from dataclasses import replace
 
+    from segkit.imaging.write import check_target
     from segkit.inference.outputs import finish, summary, targets_beside, write_all
 
-    targets = targets_beside(mask, wanted, dicom=scan.dicom is not None, place=scan.affine is not None)
+    named = not isinstance(job, Job) and job.named
+    targets = targets_beside(mask, wanted, dicom=scan.dicom is not None, place=scan.affine is not None, named=named)
     refuse_overwriting(targets.files(), wanted.force)
+    if targets.mask is not None:
+        check_target(targets.mask, scan)
+    if wanted.anonymise:
+        from segkit.imaging.dicom.copies import check_pixels
+
+        if note := check_pixels(scan):
+            _complain(note)
     progress = ProgressBar("segmenting")
     try:
         result = segmenter.segment(scan, slicing, progress)
@@ -205,12 +220,9 @@ def _do(job: Job | StudyJob, loading: _Loading, volume: str | None, slicing: Sli
 
 def _read(job: Job, volume: str | None) -> Scan:
     from segkit.imaging.read import read_scan
-    from segkit.imaging.write import check_target
 
     several = len(job.sources) > 1
-    scan = read_scan(job.sources if several else job.sources[0], volume, reference=1 if several else 0)
-    check_target(job.mask, scan)
-    return scan
+    return read_scan(job.sources if several else job.sources[0], volume, reference=1 if several else 0)
 
 
 def _read_study(job: StudyJob, channels: tuple[str, ...]) -> tuple[Scan, str]:

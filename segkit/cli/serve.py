@@ -20,7 +20,9 @@ def serve(
     model: Annotated[
         Optional[list[str]],  # noqa: UP045 - typer reads it
         typer.Option(
-            "--model", help="NAME=MODEL or MODEL: an .onnx file, a run directory or a run's name. Repeatable."
+            "--model",
+            help="NAME=MODEL or MODEL: an .onnx file, a run directory, an installed model or a run's name; "
+            "repeatable. Without it, the package's own.",
         ),
     ] = None,
     repository: Annotated[
@@ -35,7 +37,7 @@ def serve(
     from segkit.inference.find import find_model
 
     if not model and not repository:
-        find_model(None)  # says what there is
+        model = [str(find_model(None))]
     server = from_mapping(ServerConfig, _of(ServerConfig, flags), "serve")
     batch = from_mapping(BatchConfig, _of(BatchConfig, flags), "serve")
     limits = from_mapping(Limits, _of(Limits, flags), "serve")

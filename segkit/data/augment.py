@@ -6,9 +6,11 @@ All randomness comes from one seeded generator, so a step's augmentation depends
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from segkit.data.config import AugmentConfig
 from segkit.data.resample import affine_planes, power, resample, smooth_planes
@@ -24,26 +26,33 @@ def to_unit(images: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
 class Augment:
     """The augmentation of one configuration."""
 
-    def __init__(self, config: AugmentConfig) -> None:
+    def __init__(self, config: AugmentConfig, channels: Sequence[str] = ()) -> None:
+        """`channels`: their names; the one called FLAIR, else the first, stands in for a missing one."""
         self.config = config
+        named = [index for index, name in enumerate(channels) if name.lower() == "flair"]
+        self.stand_in = named[0] if named else 0
 
-    def __call__(self, images: Tensor, masks: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+    def __call__(self, images: Tensor, masks: Tensor, seed: int, *, coarse: bool = False) -> tuple[Tensor, Tensor]:
         """uint8 images [B, H, W, C] and masks [B, H, W] to float32 [B, C, h, w] on 0..1 and int64 [B, h, w].
 
-        h and w are the crop where one is configured, else H and W.
+        h and w are the crop where one is configured, else H and W; `coarse` shows the same part at half the
+        resolution, so half of that.
         """
         config = self.config
         generator = torch.Generator(images.device).manual_seed(seed)
         if not config.augment:
-            return self._centre_crop(*to_unit(images, masks))
+            x, y = self._centre_crop(*to_unit(images, masks))
+            return _halved(x, y) if coarse else (x, y)
         if images.device.type != "cpu":
-            return self._changed(images, masks, generator)
+            return self._changed(images, masks, generator, coarse=coarse)
         pieces = [slice(start, start + PIECE) for start in range(0, len(images), PIECE)]
-        changed = [self._changed(images[piece], masks[piece], generator) for piece in pieces]
+        changed = [self._changed(images[piece], masks[piece], generator, coarse=coarse) for piece in pieces]
         return torch.cat([x for x, _ in changed]), torch.cat([y for _, y in changed])
 
-    def _changed(self, images: Tensor, masks: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        x, y = self._geometry(*to_unit(images, masks), generator)
+    def _changed(
+        self, images: Tensor, masks: Tensor, generator: torch.Generator, *, coarse: bool
+    ) -> tuple[Tensor, Tensor]:
+        x, y = self._geometry(*to_unit(images, masks), generator, coarse=coarse)
         return self._intensity(x, generator), y
 
     def _centre_crop(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -56,7 +65,7 @@ class Augment:
         crop = self.config.crop
         return (min(crop, x.shape[2]) or x.shape[2], min(crop, x.shape[3]) or x.shape[3])
 
-    def _geometry(self, x: Tensor, y: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def _geometry(self, x: Tensor, y: Tensor, generator: torch.Generator, *, coarse: bool) -> tuple[Tensor, Tensor]:
         """Flip, rotate, scale, shift to a random crop and displace, in one resampling of the batch."""
         config, count, device = self.config, len(x), x.device
         flip = _uniform(count, generator) < config.flip
@@ -67,7 +76,8 @@ class Augment:
         size, full = self._output_size(x), (x.shape[2], x.shape[3])
         warps = config.warp and (config.rotate or config.scale or config.elastic)
         if size == full and not warps:  # a flip alone needs no resampling
-            return _flipped(x, y, flip)
+            x, y = _flipped(x, y, flip)
+            return _halved(x, y) if coarse else (x, y)
         share = torch.tensor([size[1] / full[1], size[0] / full[0]], device=device)  # of the width, of the height
         aspect = full[0] / full[1]
         cos, sin = torch.cos(angle) * zoom, torch.sin(angle) * zoom
@@ -79,6 +89,9 @@ class Augment:
             ],
             dim=1,
         )
+        if coarse:
+            size = (size[0] // 2, size[1] // 2)
+            x = F.avg_pool2d(x, 2)  # against aliasing; the planes are relative, so they fit the smaller image too
         planes = affine_planes(theta, size)
         if config.elastic:
             planes = planes + self._displacement(count, size, full, generator) * warp[:, None, None, None]
@@ -93,13 +106,20 @@ class Augment:
         return smooth_planes(lattice * (self.config.elastic * pixel), size)
 
     def _intensity(self, x: Tensor, generator: torch.Generator) -> Tensor:
-        """Gamma, brightness and noise; the result stays on 0..1."""
+        """Missing channels, gamma, brightness, bias field and noise; the result stays on 0..1."""
         config, count = self.config, len(x)
+        each = (*x.shape[:2], 1, 1)
+        if config.missing:
+            gone = torch.rand(each, generator=generator, device=x.device) < config.missing
+            x = torch.where(gone, x[:, self.stand_in, None], x)
         if config.gamma:
-            gamma = torch.exp(_spread(count, generator) * config.gamma)
-            x = power(x.clamp_min(1e-6), gamma[:, None, None, None])
+            gamma = torch.exp(_spread(count * x.shape[1], generator) * config.gamma)
+            x = power(x.clamp_min(1e-6), gamma.view(each))
         if config.brightness:
-            x = x * (1 + _spread(count, generator) * config.brightness)[:, None, None, None]
+            x = x * (1 + _spread(count * x.shape[1], generator) * config.brightness).view(each)
+        if config.bias:
+            lattice = torch.randn((*x.shape[:2], 4, 4), generator=generator, device=x.device) * config.bias
+            x = x * smooth_planes(lattice, (x.shape[2], x.shape[3])).exp()
         if config.noise:
             sigma = _uniform(count, generator) * config.noise
             noise = torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
@@ -117,3 +137,8 @@ def _spread(count: int, generator: torch.Generator) -> Tensor:
 
 def _flipped(x: Tensor, y: Tensor, flip: Tensor) -> tuple[Tensor, Tensor]:
     return torch.where(flip[:, None, None, None], x.flip(3), x), torch.where(flip[:, None, None], y.flip(2), y)
+
+
+def _halved(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Half the resolution: images averaged, masks by every second pixel."""
+    return F.avg_pool2d(x, 2), y[:, ::2, ::2]

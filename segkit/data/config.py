@@ -53,7 +53,12 @@ class AugmentConfig(Checked):
     rotate: float = option(15.0, "Largest rotation in degrees.", low=0, high=180)
     scale: float = option(0.15, "Largest relative change of size.", low=0, high=0.9)
     elastic: float = option(4.0, "Standard deviation of the elastic displacement in pixels.", low=0, high=100)
-    gamma: float = option(0.4, "Largest change of log gamma.", low=0, high=3)
-    brightness: float = option(0.3, "Largest relative change of intensity.", low=0, high=1)
+    gamma: float = option(0.4, "Largest change of log gamma, of each channel for itself.", low=0, high=3)
+    brightness: float = option(0.3, "Largest relative change of each channel's intensity.", low=0, high=1)
+    bias: float = option(0.0, "Standard deviation of the log of a smooth bias field.", low=0, high=1)
+    missing: float = option(
+        0.0, "Probability that a channel is replaced by FLAIR, as for a missing sequence.", low=0, high=1
+    )
     noise: float = option(0.02, "Largest standard deviation of added noise (full scale 1).", low=0, high=1)
+    coarse: float = option(0.0, "Share of the run, from its start, at half the resolution.", low=0, high=1)
     crop: int = option(0, "Train on random crops of this size, a multiple of 32; 0: whole slices.", low=0, high=4096)

@@ -19,7 +19,7 @@ import numpy as np
 from segkit.data.cases import CaseSet
 from segkit.data.read import fingerprint
 from segkit.data.survey import Frame, Pair, Survey, run_survey
-from segkit.errors import FileError
+from segkit.unwritable import unwritable
 
 RECORDS, SURVEY = "records.u8", "survey.npz"
 
@@ -40,7 +40,7 @@ def open_cache(case_set: CaseSet, frame: Frame, cache: Path, *, packed: bool) ->
     """
     entry = cache / cache_key(case_set, frame, packed=packed)
     if not (entry / SURVEY).exists():
-        with _locked(entry.with_suffix(".lock")):
+        with locked(entry.with_suffix(".lock")):
             if not (entry / SURVEY).exists():  # another rank may have built it while this one waited
                 _build(entry, lambda folder: _fill(case_set, frame, folder, packed))
     return Survey.load(entry / SURVEY), entry
@@ -69,10 +69,8 @@ def _build(entry: Path, fill: Callable[[Path], None]) -> None:
         entry.parent.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(dir=entry.parent, prefix=f".{entry.name}."))
     except OSError as error:
-        raise FileError(
-            entry.parent,
-            f"cannot be written ({error.strerror})",
-            "set SEGKIT_CACHE to a folder you can write to",
+        raise unwritable(
+            entry.parent, error, "set SEGKIT_CACHE to a folder you can write to, or choose one with --run"
         ) from error
     try:
         fill(folder)
@@ -80,15 +78,13 @@ def _build(entry: Path, fill: Callable[[Path], None]) -> None:
         folder.rename(entry)
     except OSError as error:
         if not (entry / SURVEY).exists():  # else a builder without locks was faster, and its entry is as good
-            raise FileError(
-                entry, f"cannot be written ({error.strerror})", "free some space, or set SEGKIT_CACHE"
-            ) from error
+            raise unwritable(entry, error, "free some space, or set SEGKIT_CACHE") from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
     """Hold a lock file where the system has them; elsewhere the atomic renaming alone keeps the cache whole."""
     try:
         import fcntl

@@ -21,6 +21,7 @@ from segkit.data.phantom_anatomy import make_patient
 from segkit.errors import ConfigError, FileError
 from segkit.files import read_json, write_json
 from segkit.resources import granted_cpus
+from segkit.unwritable import unwritable
 
 _MARKER = "phantom.json"
 _FORMAT = 1  # raise when the same arguments give other images
@@ -101,7 +102,7 @@ def _new_folder(root: Path) -> Iterator[Path]:
         root.parent.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(dir=root.parent, prefix=f".{root.name}."))
     except OSError as error:
-        raise FileError(root, f"cannot be written ({error.strerror})", "choose a folder you can write to") from error
+        raise unwritable(root, error) from error
     try:
         new = folder / "new"
         new.mkdir()
@@ -110,6 +111,6 @@ def _new_folder(root: Path) -> Iterator[Path]:
             root.replace(folder / "old")
         new.replace(root)
     except OSError as error:
-        raise FileError(root, f"cannot be written ({error.strerror})", "free some space") from error
+        raise unwritable(root, error, "free some space") from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -61,13 +60,6 @@ def read_case(case_set: CaseSet, case: Case) -> tuple[Bytes, Bytes]:
             raise FileError(ref.images[0], f"is {_size(mask)}, but the patient is {case.shape[1]} x {case.shape[0]}")
         pairs.append((image, mask))
     return np.stack([image for image, _ in pairs]), np.stack([mask for _, mask in pairs])
-
-
-def verify(case_set: CaseSet, workers: int) -> list[Problem]:
-    """Decode everything once with `workers` threads; every file that cannot be used, sorted by path."""
-    with ThreadPoolExecutor(max(1, workers)) as pool:
-        found = pool.map(lambda case: _verify_case(case_set, case), case_set.cases)
-        return sorted({problem for problems in found for problem in problems}, key=lambda problem: str(problem.path))
 
 
 def without(case_set: CaseSet, problems: list[Problem]) -> CaseSet:
@@ -227,21 +219,6 @@ def _whole_numbers(raw: npt.NDArray[Any], path: Path) -> npt.NDArray[np.int64]:
         if np.abs(raw - whole).max(initial=0) < 1e-3:  # a scale factor in the header leaves rounding errors
             return whole
     raise FileError(path, "holds fractions; a mask has one whole number a pixel")
-
-
-def _verify_case(case_set: CaseSet, case: Case) -> list[Problem]:
-    problems = []
-    refs = case.slices[:1] if is_volume(case.slices[0].mask) else case.slices
-    for ref in refs:
-        try:
-            image, _ = read_slice(case_set, ref)
-            if image.shape[:2] != case.shape:
-                raise FileError(
-                    ref.images[0], f"is {_size(image)}, but the patient is {case.shape[1]} x {case.shape[0]}"
-                )
-        except FileError as error:
-            problems.append(Problem(error.path, error.reason))
-    return problems
 
 
 def _files(case_set: CaseSet) -> list[Path]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from segkit.models.deployed import DeployedNet
 
 MIN_AGREEMENT = 0.9999  # share of all pixels that must get the same class
 MAX_DICE_DELTA = 0.001  # that no patient's Dice may move by more than
+MAX_MEAN_DICE_DELTA = 0.002  # of a smaller form (int8, fp16), which rounds: over patients on average
 
 Images = NDArray[np.uint8]
 Batch = tuple[str, Images, Images]  # patient, images [N, H, W, C], reference masks [N, H, W] of class indices
@@ -36,6 +37,7 @@ class Parity:
     worst_patient: str  # "" where no patient's Dice moved
     worst_dice_delta: float  # largest absolute change of a patient's volume Dice in any class
     patients: int
+    mean_dice_delta: float = 0.0  # of the absolute changes, over patients
 
     @property
     def agreement(self) -> float:
@@ -50,6 +52,14 @@ class Parity:
             )
         if self.worst_dice_delta > MAX_DICE_DELTA:
             raise ParityError(f"the exported model does not decide like the net: {self}; {MAX_DICE_DELTA} is allowed")
+
+    def require_form(self) -> None:
+        """Raise ParityError unless a smaller form is close enough to the exported model."""
+        if self.mean_dice_delta > MAX_MEAN_DICE_DELTA:
+            raise ParityError(
+                f"the smaller form does not decide like the exported model: a patient's Dice moves by "
+                f"{self.mean_dice_delta:.5f} on average, {MAX_MEAN_DICE_DELTA} is allowed; export another form"
+            )
 
     def as_json(self) -> dict[str, Any]:
         """Plain values, for the model's metadata."""
@@ -72,12 +82,20 @@ def check_parity(deployed: DeployedNet, onnx_path: Path, batches: Iterable[Batch
     Raises:
         ParityError: there is not one slice.
     """
-    model = Model.load(onnx_path, "cpu")
+    return _compare(lambda images: _torch_masks(deployed, images), Model.load(onnx_path, "cpu"), batches)
+
+
+def check_form(exported: Path, form: Path, batches: Iterable[Batch]) -> Parity:
+    """Compare a smaller form with the exported model that it was made of; otherwise as `check_parity`."""
+    return _compare(Model.load(exported, "cpu").masks, Model.load(form, "cpu"), batches)
+
+
+def _compare(decide: Callable[[Images], Images], model: Model, batches: Iterable[Batch]) -> Parity:
     classes = len(model.metadata.classes)
     tables: defaultdict[str, list[Counts]] = defaultdict(lambda: [np.zeros((classes, classes), np.int64)] * 2)
     pixels = agreeing = 0
     for patient, images, reference in batches:
-        masks = (_torch_masks(deployed, images), model.masks(images))
+        masks = (decide(images), model.masks(images))
         pixels += reference.size
         agreeing += int(np.count_nonzero(masks[0] == masks[1]))
         counts = [confusion(mask, reference, classes) for mask in masks]
@@ -86,7 +104,8 @@ def check_parity(deployed: DeployedNet, onnx_path: Path, batches: Iterable[Batch
         raise ParityError("an export is checked on real slices, and there is none")
     deltas = {patient: dice_delta(*pair) for patient, pair in tables.items()}
     worst = max(deltas, key=lambda patient: deltas[patient])
-    return Parity(pixels, agreeing, worst if deltas[worst] else "", deltas[worst], len(deltas))
+    mean = sum(deltas.values()) / len(deltas)
+    return Parity(pixels, agreeing, worst if deltas[worst] else "", deltas[worst], len(deltas), mean)
 
 
 def export_checked(deployed: DeployedNet, metadata: ModelMetadata, path: Path, batches: Iterable[Batch]) -> Parity:
@@ -120,6 +139,6 @@ def _torch_masks(deployed: DeployedNet, images: Images) -> Images:
     deployed.eval()
     # Without TF32, which a GPU may be allowed in training: the comparison is with float32.
     with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False):
-        mask, _ = deployed(torch.from_numpy(np.ascontiguousarray(images)).to(deployed.mean.device))
+        mask, _ = deployed(torch.from_numpy(np.ascontiguousarray(images)).to(deployed.normalise.mean.device))
     masks: Images = mask.cpu().numpy()
     return masks

@@ -10,11 +10,12 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from segkit.errors import ConfigError, FileError
+from segkit.errors import ConfigError
 from segkit.files import write_text
 from segkit.inference.find import MODEL_FILE
 from segkit.inference.model_config import LABELS, Enum, model_config
 from segkit.model_metadata import ModelMetadata
+from segkit.unwritable import unwritable
 
 CONFIG = "config.pbtxt"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
@@ -47,7 +48,7 @@ def write_repository(model: Path, metadata: ModelMetadata, repository: Path, nam
             shutil.copyfile(model, whole / MODEL_FILE)
             whole.rename(target)
     except OSError as error:
-        raise FileError(target, f"cannot be written ({error.strerror})") from error
+        raise unwritable(target, error) from error
     return target
 
 

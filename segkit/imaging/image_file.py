@@ -56,23 +56,11 @@ def read_image_file(path: Path) -> Scan:
     Raises:
         FileError: damaged, too large, pages that differ, or 16 bits a colour (of which Pillow keeps 8).
     """
-    pages, kind = _read_pages(path, indices=False)
+    pages, kind = _read_pages(path)
     return Scan(pages, None, None, _NAMES[pages.shape[-1]], path, kind)
 
 
-def read_image(path: Path, *, indices: bool = False) -> NDArray[np.generic]:
-    """The pixels of a TIFF or PNG: `[height, width, channels]`, with `pages` in front if there are several.
-
-    `indices` gives the palette's indices instead of its colours, as label images use them.
-
-    Raises:
-        FileError: as `read_image_file`.
-    """
-    pages, _ = _read_pages(path, indices=indices)
-    return pages[0] if len(pages) == 1 else pages
-
-
-def _read_pages(path: Path, *, indices: bool) -> tuple[NDArray[np.generic], str]:
+def _read_pages(path: Path) -> tuple[NDArray[np.generic], str]:
     try:
         file = path.open("rb")
     except OSError as error:
@@ -82,7 +70,7 @@ def _read_pages(path: Path, *, indices: bool) -> tuple[NDArray[np.generic], str]
         file.seek(0)
         try:
             with _open(file, kind) as image:
-                return _pages(path, image, indices), kind
+                return _pages(path, image), kind
         except _BROKEN as error:
             what = f"is a damaged or unusual {kind.upper()} file ({_first_line(error)})"
             raise FileError(path, what, "save it again as a plain TIFF or PNG") from error
@@ -97,9 +85,9 @@ def _open(file: BinaryIO, kind: str) -> Image:
     return PngImagePlugin.PngImageFile(file)
 
 
-def _pages(path: Path, image: Image, indices: bool) -> NDArray[np.generic]:
+def _pages(path: Path, image: Image) -> NDArray[np.generic]:
     _check_page(path, image)
-    first = _to_array(image, indices)
+    first = _to_array(image)
     if not isinstance(image, TiffImagePlugin.TiffImageFile) or not image.tag_v2.next:
         return first[np.newaxis]  # an animated PNG counts as its first picture
     count = image.n_frames
@@ -110,7 +98,7 @@ def _pages(path: Path, image: Image, indices: bool) -> NDArray[np.generic]:
     for number in range(1, count):
         image.seek(number)
         _check_page(path, image)
-        page = _to_array(image, indices)
+        page = _to_array(image)
         if page.shape != first.shape or page.dtype != first.dtype:
             reason = f"page {number + 1} is {_describe(page)}, page 1 is {_describe(first)}"
             raise FileError(path, reason, "save the pages of one size as a file of their own")
@@ -134,10 +122,10 @@ def _bits(image: Image) -> int:
     return 16 if any("16" in str(tile[3]) for tile in getattr(image, "tile", ())) else 8
 
 
-def _to_array(image: Image, indices: bool) -> NDArray[np.generic]:
+def _to_array(image: Image) -> NDArray[np.generic]:
     """One page as `[height, width, channels]` in the machine's byte order."""
     palette = image.mode in ("P", "PA")
-    mode = None if indices and palette else _CONVERSIONS.get(image.mode)
+    mode = _CONVERSIONS.get(image.mode)
     with _quiet_libtiff(image):
         image.load()
     pixels = np.asarray(image.convert(mode) if mode else image)
@@ -145,8 +133,6 @@ def _to_array(image: Image, indices: bool) -> NDArray[np.generic]:
         pixels = pixels.astype(pixels.dtype.newbyteorder("="))
     if pixels.ndim == 2:
         return pixels[..., np.newaxis]
-    if indices and palette:
-        return pixels[..., :1]
     if palette and (pixels[..., 0:1] == pixels[..., 1:3]).all():
         return pixels[..., :1]  # a grey image that was saved with a palette
     return pixels

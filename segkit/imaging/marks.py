@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 MARK = "segkit"
 SOFTWARE = 305  # TIFF tag
+_COPY = re.compile(r"\d+-[a-z0-9]+(/\d{4,}\.dcm)?")  # what `dicom.copies` writes
 
 
 def is_ours(path: Path) -> bool:
-    """Whether segkit wrote this mask, picture, table or DICOM object; a folder of ours holds nothing but folders."""
+    """Whether segkit wrote this mask, picture, table or DICOM object, or the whole of this folder of images."""
     if path.is_dir():
-        return all(inner.is_dir() for inner in path.iterdir())
+        return all(_COPY.fullmatch(inner.relative_to(path).as_posix()) for inner in path.rglob("*"))
     name = path.name.lower()
     try:
         if name.endswith((".nii", ".nii.gz")):

@@ -80,6 +80,15 @@ class Scan:
         slices, height, width, _ = self.pixels.shape
         return slices, height, width
 
+    def clear_missing(self, mask: NDArray[np.uint8]) -> None:
+        """Set `[slices, height, width]` to background, in place, where a DICOM series lacks the image."""
+        if self.dicom is None or self.nifti is None:
+            return
+        stored = self.nifti.to_file(mask)
+        for place, frame in enumerate(self.dicom.slices):
+            if frame is None:
+                stored[..., place] = 0
+
     @property
     def display_affine(self) -> NDArray[np.float64] | None:
         """4x4, from [slice, row, column] to millimetres to right, anterior, superior; None where unknown."""

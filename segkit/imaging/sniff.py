@@ -17,6 +17,7 @@ DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _PNG = b"\x89PNG\r\n\x1a\n"
 _GZIP = b"\x1f\x8b"
+_ARCHIVES = (b"\xfd7zXZ\0", b"7z\xbc\xaf\x27\x1c", b"Rar!", b"BZh", b"\x28\xb5\x2f\xfd")
 ZIP_MARKS = (b"PK\x03\x04", b"PK\x05\x06")
 
 
@@ -38,6 +39,8 @@ def kind_of(path: Path) -> str:
         return "nifti"  # a pair's .img has no mark of its own; what is wrong, the NIfTI reader says better
     if kind == "" and looks_like_dicom(head, name):
         return "dicom"
+    if head.startswith(_ARCHIVES) or head[257:262] == b"ustar":
+        raise FileError(path, "is an archive other than zip", "unpack it")
     if kind == "":
         what = "is empty" if not head else "is not an image that can be read here"
         raise FileError(path, what, READABLE)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from segkit.errors import SegkitError
-from segkit.resources import cache_folder
+from segkit.inference.catalogue import find_installed, installed
 
 MODEL_FILE = "model.onnx"
 _HOW = "`segkit train` makes one, `segkit export RUN` writes it from a run that lacks it"
@@ -14,30 +14,30 @@ _HOW = "`segkit train` makes one, `segkit export RUN` writes it from a run that 
 def find_model(name: str | Path | None, *, runs: Path = Path("runs")) -> Path:
     """The ONNX file that `name` means.
 
-    `name` is a file, a folder with model.onnx (a run), or the beginning of the name of a run under `runs`
-    (the newest with a model counts) or of a file in the cache's `models` folder.
+    `name` is a file, a folder with model.onnx (a run), the name of an installed model, or the beginning of the
+    name of a run under `runs` (the newest with a model counts). None is the package's default model.
 
     Raises:
-        SegkitError: none is given or none is found; the message lists what there is.
+        SegkitError: none is found; the message lists what there is. FileError: an installed model is damaged.
     """
+    path = Path(name) if name is not None else None
+    if path is not None and path.is_file():
+        return path
+    if path is not None and path.is_dir():
+        if (path / MODEL_FILE).is_file():
+            return path / MODEL_FILE
+        raise SegkitError(f"{path}: holds no {MODEL_FILE}; write it with `segkit export {path}`")
+    known = find_installed(None if name is None else str(name))
+    if known is not None:
+        return known.checked()
     if name is None:
         raise SegkitError(
             f"--model is required: an .onnx file, a run directory or a run's name{_there_is(runs)}; {_HOW}"
         )
-    path = Path(name)
-    if path.is_file():
-        return path
-    if path.is_dir():
-        if (path / MODEL_FILE).is_file():
-            return path / MODEL_FILE
-        raise SegkitError(f"{path}: holds no {MODEL_FILE}; write it with `segkit export {path}`")
-    cached = cache_folder(runs) / "models" / f"{name}.onnx"
     found = sorted(_named(runs, str(name)), key=lambda model: model.stat().st_mtime)
     if found:
         return found[-1]
-    if cached.is_file():
-        return cached
-    raise SegkitError(f"{name}: no such model file, run directory or run{_there_is(runs)}; {_HOW}")
+    raise SegkitError(f"{name}: no such model file, run directory, installed model or run{_there_is(runs)}; {_HOW}")
 
 
 def _named(runs: Path, name: str) -> list[Path]:
@@ -50,8 +50,7 @@ def _models(runs: Path) -> list[Path]:
 
 
 def _there_is(runs: Path) -> str:
-    models = sorted(str(model.parent) for model in _models(runs))
-    models += sorted(str(model) for model in (cache_folder(runs) / "models").glob("*.onnx"))
+    models = [*(model.name for model in installed()), *sorted(str(model.parent) for model in _models(runs))]
     if not models:
         return f" (there is none under {runs}/)"
     shown = ", ".join(models[:8])

@@ -56,9 +56,14 @@ class StudyJob:
         """How many slices the net will see, about."""
         return max((len(stack.frames) for stack in self.study.stacks), default=1)
 
+    @property
+    def named(self) -> bool:
+        """Whether the user named the mask's file, not its folder."""
+        return self.output.name.lower().endswith(STUDY_SUFFIXES)
+
     def mask(self, series_number: int | None) -> Path:
         """The mask's file: no part of its name comes from the patient."""
-        if self.output.name.lower().endswith(STUDY_SUFFIXES):
+        if self.named:
             return self.output
         number = "x" if series_number is None else str(series_number)
         return self.output / f"{self.prefix}series-{number}_mask.nii.gz"

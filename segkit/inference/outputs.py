@@ -58,29 +58,29 @@ class Targets:
         return [path for path in vars(self).values() if path is not None]
 
 
-def targets_beside(mask: Path, wanted: Wanted, *, dicom: bool = False, place: bool = False) -> Targets:
+def targets_beside(
+    mask: Path, wanted: Wanted, *, dicom: bool = False, place: bool = False, named: bool = False
+) -> Targets:
     """The files that go with a mask of this name; `place` where the scan has a spacing, so that planes can be drawn.
 
-    Of a DICOM study the mask is written as a segmentation and as NIfTI; a name that ends with .dcm or .nii.gz
-    asks for one of them.
+    Of a DICOM study the mask is written as a segmentation and as NIfTI, unless the user `named` the one to write.
     """
     stem = stem_of(mask).removesuffix("_mask")
-    named = {
+    beside = {
         "overlay": mask.with_name(f"{stem}_overlay.png") if wanted.overlay else None,
         "planes": mask.with_name(f"{stem}_planes.png") if wanted.overlay and place else None,
         "measures": mask.with_name(f"{stem_of(mask)}.json") if wanted.json else None,
     }
     if not dicom:
-        return Targets(mask, **named)
+        return Targets(mask, **beside)
     is_object = mask.suffix.lower() == ".dcm"
-    both = mask.name.endswith("_mask.nii.gz")
     stem = stem.removesuffix("_seg")
     return Targets(
         None if is_object else mask,
-        segmentation=mask if is_object else mask.with_name(f"{stem}_seg.dcm") if both or wanted.report else None,
+        segmentation=mask if is_object else mask.with_name(f"{stem}_seg.dcm") if not named or wanted.report else None,
         report=mask.with_name(f"{stem}_sr.dcm") if wanted.report else None,
         images=mask.with_name(f"{stem}_images") if wanted.anonymise else None,
-        **named,
+        **beside,
     )
 
 
@@ -107,16 +107,16 @@ def write_all(
         measures = measure(result.mask, scan, classes)
     anonymiser = _anonymiser(wanted)
     made = _dicom_objects(targets, scan, result, model, measures, anonymiser)  # first, because it may be refused
+    if targets.images is not None and anonymiser is not None:
+        from segkit.imaging.dicom.copies import write_copies
+
+        write_copies(targets.images, scan, anonymiser)
     if targets.mask is not None:
         write_mask(targets.mask, result.mask, scan, model.metadata.mask_values)
     for path, dataset in made:
         from segkit.imaging.dicom.segmentation import write_dataset
 
         write_dataset(path, dataset)
-    if targets.images is not None and anonymiser is not None:
-        from segkit.imaging.dicom.copies import write_copies
-
-        write_copies(targets.images, scan, anonymiser)
     _write_pictures(targets, scan, result, classes)
     if targets.measures is not None:
         _write_measures(targets, sources, scan, result, model, measures, anonymiser)
@@ -202,10 +202,12 @@ def _write_measures(
     from segkit.files import write_json
 
     assert targets.measures is not None  # the caller looked
+    mask = targets.mask or targets.segmentation
+    assert mask is not None  # there is always one
     content = {
         MARK: __version__,
         "scan": sources,
-        "mask": str(targets.mask or targets.segmentation),
+        "mask": str(mask) if scan.dicom is None else mask.name,  # a folder may have a patient's name
         "model": str(model.path),
         "run_id": model.metadata.run_id,
         "device": model.device,

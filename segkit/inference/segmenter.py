@@ -127,6 +127,7 @@ class Segmenter:
         for index, labels in enumerate(planes):
             target[index] = labels
             progress(index + 1, len(target))
+        scan.clear_missing(mask)  # which a segmentation could not refer to
         return Segmentation(mask, image, plane)
 
     def _placement(self, scan: Scan, plane: str, pixel_mm: float | None) -> Placement:

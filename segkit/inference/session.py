@@ -36,14 +36,19 @@ class Model:
     path: Path
     device: str
     resident: bool = False
+    beside: Any = None  # a second session for batches that run beside others: with its share of the CPUs
 
     @classmethod
-    def load(cls, path: Path, device: str = "auto", slices_hint: int = 1, *, resident: bool = False) -> Model:
+    def load(
+        cls, path: Path, device: str = "auto", slices_hint: int = 1, *, resident: bool = False, parallel: int = 1
+    ) -> Model:
         """Load a model for about `slices_hint` slices.
 
         `auto` is the CPU for few slices; for many it is CUDA where that works, else the CPU. `resident` is for a
         process that stays and does other things too: memory is kept from batch to batch, except after an
-        unusually large one, and threads without work sleep at once.
+        unusually large one, and threads without work sleep at once. `parallel` batches will run at a time: on a
+        CPU each then has its share of the cores, because threads that wait for each other at every layer cost more
+        than they bring where all cores are busy.
 
         Raises:
             ConfigError: an unknown device.
@@ -53,11 +58,14 @@ class Model:
         if device not in DEVICES:
             raise ConfigError("device", device, ", ".join(DEVICES))
         wants_cuda = device == "cuda" or (device == "auto" and slices_hint >= CUDA_WORTH_SLICES)
-        session = _create(path, wants_cuda, resident)
+        cpus = granted_cpus()
+        session = _create(path, wants_cuda, resident, cpus)
         on_cuda = _CUDA in session.get_providers()
         if device == "cuda" and not on_cuda:
             raise SegkitError(f"--device cuda: {_why_no_cuda()}; use --device cpu")
-        return cls(session, _checked(path, session), path, "cuda" if on_cuda else "cpu", resident)
+        share = max(1, cpus // parallel)
+        beside = _create(path, False, resident, share) if share < cpus and not on_cuda else None
+        return cls(session, _checked(path, session), path, "cuda" if on_cuda else "cpu", resident, beside)
 
     def masks(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Class indices `[N, H, W]` of images `[N, H, W, C]`; the probabilities stay inside the graph."""
@@ -69,11 +77,12 @@ class Model:
         probabilities: NDArray[np.float32] = self.run([PROBABILITY], images)[0]
         return probabilities
 
-    def run(self, outputs: Sequence[str], images: NDArray[np.uint8]) -> list[Any]:
-        """The named outputs for images `[N, H, W, C]`. Raises FileError, naming the model, where that fails."""
+    def run(self, outputs: Sequence[str], images: NDArray[np.uint8], *, beside: bool = False) -> list[Any]:
+        """The named outputs for images `[N, H, W, C]`; `beside` other runs if so. FileError if the model fails."""
+        session = self.beside if beside and self.beside is not None else self.session
         try:
             inputs = {INPUT: np.ascontiguousarray(images)}
-            results: list[Any] = self.session.run(list(outputs), inputs, self._run_options(images))
+            results: list[Any] = session.run(list(outputs), inputs, self._run_options(images))
         except Exception as error:  # ONNX Runtime's errors have no common base below Exception
             count, height, width, _ = images.shape
             what = f"failed on {count} slices of {width} x {height} ({_first_line(error)})"
@@ -92,13 +101,13 @@ class Model:
         return options
 
 
-def _create(path: Path, wants_cuda: bool, resident: bool) -> Any:
+def _create(path: Path, wants_cuda: bool, resident: bool, threads: int) -> Any:
     import onnxruntime
 
     onnxruntime.set_default_logger_severity(_QUIET)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _QUIET
-    options.intra_op_num_threads = granted_cpus()
+    options.intra_op_num_threads = threads
     # Without the arena a U-Net of width 32 needs 0.35 GB in place of 0.54 for four slices, and is no slower.
     options.enable_cpu_mem_arena = resident
     if resident:  # a waiting thread that spins takes a tenth of the CPU time from the rest of a busy server

@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from segkit.model_metadata import STRIDE
+from segkit.models.normalise import Normalise
 
 
 class DeployedNet(nn.Module):
     """A net with the steps around it. Evaluation runs it and export writes it, so both decide alike."""
 
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self, net: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
-        """`mean` and `std`: one per channel, on the scale where 8-bit pixels span 0 to 1."""
+    def __init__(self, net: nn.Module, normalise: Normalise) -> None:
         super().__init__()
-        if len(mean) != len(std) or not all(value > 0 for value in std):
-            raise ValueError(f"need a mean and a positive std per channel, got {list(mean)} and {list(std)}")
-        self.net = net
-        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(1, -1, 1, 1))
-        self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, -1, 1, 1))
+        self.net, self.normalise = net, normalise
+
+    @property
+    def channels(self) -> int:
+        """Number of input channels."""
+        return self.normalise.mean.shape[1]
 
     def prepare(self, image: Tensor) -> Tensor:
         """uint8 [N, H, W, C] -> normalised float32 [N, C, H', W'], padded with black at the bottom and right.
@@ -34,7 +30,8 @@ class DeployedNet(nn.Module):
         height, width = image.shape[1], image.shape[2]
         x = image.permute(0, 3, 1, 2).float()
         x = F.pad(x, (0, -width % STRIDE, 0, -height % STRIDE))
-        return (x - 255.0 * self.mean) / (255.0 * self.std)
+        normalised: Tensor = self.normalise(x / 255.0)
+        return normalised
 
     def logits(self, image: Tensor) -> Tensor:
         """uint8 [N, H, W, C] -> float32 logits [N, K, H, W]."""

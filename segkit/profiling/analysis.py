@@ -63,12 +63,13 @@ def summarise(path: Path) -> RunSummary:
     devices = [device for node in nodes for device in node.devices]
     images = sum(step.images for records in ranks.values() for step in records.steps)
     parts = _parts(ranks)
+    sampled = [t for node in nodes for t in node.host.series["t"] if t is not None]
     summary = RunSummary(
         name=path.resolve().name,
         path=str(path),
         description=_description(folder, ranks, nodes),
-        started=min((r.steps[0].t for r in ranks.values() if r.steps), default=None),
-        seconds=sum(parts.values()),
+        started=min((r.steps[0].t for r in ranks.values() if r.steps), default=min(sampled, default=None)),
+        seconds=sum(parts.values()) if ranks else max(sampled, default=0.0) - min(sampled, default=0.0),
         steps=max((len(r.steps) for r in ranks.values()), default=0),
         images=images,
         images_per_s=steady_rate(ranks),

@@ -15,11 +15,13 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from segkit.errors import ConfigError, FileError, SegkitError
+from segkit.errors import ConfigError, SegkitError
 from segkit.files import write_json
 from segkit.profiling.records import remove_records
+from segkit.unwritable import unwritable
 
-PASSED_ON = ("SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1", "SIGUSR2")
+PASSED_ON = ("SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGALRM")
+FROM_KEYS = (signal.SIGINT, signal.SIGQUIT)  # Ctrl-C and Ctrl-\, which the terminal sends to the child as well
 
 
 def profile_command(command: Sequence[str], output: Path | None, *, interval: float) -> int:
@@ -41,7 +43,7 @@ def profile_command(command: Sequence[str], output: Path | None, *, interval: fl
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise FileError(folder, f"cannot be written ({error.strerror})", "choose a folder with -o") from error
+        raise unwritable(folder, error, "choose a folder with -o") from error
     if not interval >= SHORTEST:  # not a number, neither
         raise ConfigError("--sample-seconds", interval, f"{SHORTEST} or more with a command")
     remove_records(folder)
@@ -77,6 +79,20 @@ def _wait(child: subprocess.Popen[bytes]) -> int:
     return 128 - code if code < 0 else code
 
 
+def _in_foreground() -> bool:
+    """Whether this process and its child are what the terminal's keys reach, also where standard input is a file."""
+    try:
+        terminal = os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY)
+    except OSError:  # no terminal controls this process
+        return False
+    try:
+        return os.tcgetpgrp(terminal) == os.getpgrp()
+    except OSError:
+        return False
+    finally:
+        os.close(terminal)
+
+
 @contextmanager
 def _signals_passed_on() -> Iterator[Callable[[subprocess.Popen[bytes]], None]]:
     """Pass signals on to the child that the yielded function is told of; those that come before it starts, too.
@@ -89,7 +105,7 @@ def _signals_passed_on() -> Iterator[Callable[[subprocess.Popen[bytes]], None]]:
     def pass_on(number: int, frame: FrameType | None) -> None:
         if child is None:
             early.append(number)
-        elif number == signal.SIGINT and os.getpgid(child.pid) == os.getpgrp() and sys.stdin.isatty():
+        elif number in FROM_KEYS and os.getpgid(child.pid) == os.getpgrp() and _in_foreground():
             return
         elif child.poll() is None:
             child.send_signal(number)

@@ -23,8 +23,8 @@ METRICS: dict[str, str] = {
     "temperature limit points at cooling.",
     "pcie_rx": "Traffic over PCIe to the GPU, such as batches.",
     "pcie_tx": "Traffic over PCIe from the GPU, such as results.",
-    "cpu_main": "CPUs that the training process used on average, for example 1.8 of them.",
-    "cpu_workers": "CPUs that the processes started by it used together, above all the loader's workers.",
+    "cpu_main": "CPUs that the process itself used on average, for example 1.8 of them.",
+    "cpu_workers": "CPUs that the processes started by it used together, in a training above all the loader's workers.",
     "workers": "Processes that the training process had started, the loader's workers among them.",
     "read": "Bytes a second that the process and those it started fetched from storage. What the system still held in "
     "memory from an earlier read (the page cache) does not count; some network file systems do not report theirs.",

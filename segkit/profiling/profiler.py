@@ -12,6 +12,7 @@ samples the devices and times the steps; `segkit report out` tells where the tim
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import sys
 from collections.abc import Iterable, Iterator
@@ -83,14 +84,14 @@ class Profiler:
         if self.place.rank == 0 and self._ranks.in_touch and not self._resume:
             remove_records(self.folder)
         device = device_in_use(self._device)
-        first_here, uuids = self._meet(_uuid(device))  # from here on the ranks write: they have met the first one
+        first_here, uuids, ranks = self._meet(_uuid(device))  # they write from here on: they have met the first one
         if device is not None:
             self._describe()
         if first_here and self._interval > 0:
             from segkit.profiling.sampling.sampler import Sampler
 
             devices = uuids if device is not None else None  # None: those that the program will use
-            self._sampler = Sampler(self.folder, devices=devices, interval=self._interval)
+            self._sampler = Sampler(self.folder, devices=devices, interval=self._interval, ranks=ranks)
             self._sampler.start()
         self.clock.restart()
         return self
@@ -110,14 +111,16 @@ class Profiler:
             if self.place.rank == 0 and not self._quiet:
                 self._print_verdict()
 
-    def _meet(self, uuid: str | None) -> tuple[bool, list[str]]:
-        """Whether this is the first rank of its node, and the UUIDs of the GPUs that the node's ranks use."""
-        texts = self._ranks.gather(f"{self.place.host} {uuid or ''}")
-        said = [text.split(" ", 1) if text is not None else ["", ""] for text in texts]
-        first = self.place.host not in [host for host, _ in said[: self.place.rank]]
+    def _meet(self, uuid: str | None) -> tuple[bool, list[str], list[int]]:
+        """Whether this is the first rank of its node; the UUIDs of the GPUs and the processes of the node's ranks."""
+        texts = self._ranks.gather(json.dumps([self.place.host, uuid, _process_space(), os.getpid()]))
+        said: list[list[Any]] = [json.loads(text) if text is not None else ["", None, "", 0] for text in texts]
+        first = self.place.host not in [host for host, *_ in said[: self.place.rank]]
         if not self._ranks.in_touch:
             first = self.place.local_rank == 0
-        return first, sorted({uuid for host, uuid in said if host == self.place.host and uuid})
+        uuids = sorted({uuid for host, uuid, _, _ in said if host == self.place.host and uuid})
+        here = [self.place.host, _process_space()]  # another container's numbers mean nothing here
+        return first, uuids, [pid for host, _, space, pid in said if [host, space] == here]
 
     def _describe(self) -> None:
         """Write down where this rank runs."""
@@ -214,12 +217,25 @@ class Profiler:
             ]
 
     def live(self) -> str:
-        """A few words for a progress line: the stall share of the last steps, and the devices' utilisation."""
+        """A few words for a progress line: the stall share of the last steps, and the GPUs' utilisation.
+
+        Without GPUs, the CPUs that the process and its loader use, of those that are granted.
+        """
         words = [f"stall {self.clock.recent.starved:5.1%}"]
         reading = self._sampler.latest() if self._sampler is not None else None
         if reading is not None and reading.util is not None:
             words.append(f"gpu {reading.util:4.0%}")
+        elif reading is not None and reading.cpus is not None:
+            words.append(f"cpu {reading.cpus:.1f}/{granted_cpus()}")
         return "  ".join(words)
+
+
+def _process_space() -> str:
+    """What tells apart containers whose processes are numbered each for itself."""
+    try:
+        return str(Path("/proc/self/ns/pid").readlink())
+    except OSError:
+        return ""
 
 
 def _uuid(device: torch.device | None) -> str | None:

@@ -157,6 +157,8 @@ class SamplerInfo:
     driver: str | None = None
     devices: list[DeviceInfo] = field(default_factory=list)
     missing: list[Missing] = field(default_factory=list)
+    machine_cpus: int | None = None  # of the whole node
+    processes: int = 1  # ranks whose use of the node is in its samples
 
 
 R = TypeVar("R", bound="DataclassInstance")

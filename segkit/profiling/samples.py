@@ -111,6 +111,9 @@ def _host(info: SamplerInfo, samples: Sequence[HostSample]) -> HostSummary:
         series=series,
         io_wait=mean(series["io_wait"]),
         queued_workers=mean([sample.queued_workers for sample in samples]),
+        cpu_machine=mean(series["cpu_machine"]),
+        machine_cpus=info.machine_cpus,
+        processes=info.processes,
     )
 
 

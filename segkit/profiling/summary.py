@@ -111,6 +111,9 @@ class HostSummary:
     series: dict[str, list[float | None]]  # "t", "cpu_main", "cpu_workers", "read", "rss", "io_wait"
     io_wait: float | None = None  # mean share of the time in which something waited for storage
     queued_workers: float | None = None  # mean number of child processes that waited for a CPU
+    cpu_machine: float | None = None  # mean CPUs busy on the whole node, other people's work included
+    machine_cpus: int | None = None  # that the whole node has
+    processes: int = 1  # ranks whose use of the node was sampled
 
 
 @dataclass(frozen=True)
@@ -197,7 +200,7 @@ class RunSummary:
     path: str
     description: dict[str, str]  # label -> value: net, data, loader, workers, batch, precision, host, started, version
     started: float | None  # Unix time
-    seconds: float  # wall-clock, first step's beginning to the last record
+    seconds: float  # wall-clock, first step's beginning to the last record; without steps, of the samples
     steps: int  # of a rank
     images: int  # over all ranks
     images_per_s: Interval | None  # steady state of the training steps

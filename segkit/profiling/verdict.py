@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from segkit.profiling.advice import ADVICE, KINDS, WORKLOAD_CHANGES
+from segkit.profiling.crowd import with_crowd
+from segkit.profiling.samples import known
 from segkit.profiling.samples_verdict import decide_from_samples
 from segkit.profiling.stalls.verdict import decide_differential
 from segkit.profiling.summary import RankSummary, RunSummary, Verdict
@@ -17,6 +19,7 @@ LEAST_SHARE = 0.10  # of the time, for a stall to bound the job
 LEAST_VALIDATION = 0.20  # which takes a tenth wherever a sixth of the slices are for validation
 LEAST_STEPS = 10
 BUSY_WORKERS = 0.6  # of a CPU each: they decode rather than wait for storage
+WORTH = 1.05  # times the present rate, for a change to be advised
 STORAGE_SHARE = 0.3  # of the starvation in which storage was waited for, to be its cause
 
 
@@ -34,6 +37,11 @@ def decide(summary: RunSummary) -> Verdict | None:
     The differential analysis decides where there is one. Else the shares of the records do: the largest stall
     bounds the job if it takes at least a tenth of the time.
     """
+    verdict = _decide(summary)
+    return None if verdict is None else with_crowd(verdict, summary)
+
+
+def _decide(summary: RunSummary) -> Verdict | None:
     if summary.differential is not None:
         return decide_differential(summary.differential)
     if not summary.steps:
@@ -89,7 +97,7 @@ def _loader_cpu_share(summary: RunSummary) -> float | None:
     if workers == 0:
         return summary.wait_cpu_share
     used = [h.cpu_workers + (h.queued_workers or 0.0) for h in summary.hosts if h.cpu_workers is not None]
-    total = (workers or 0) * len(summary.ranks)
+    total = (workers or 0) * sum(h.processes for h in summary.hosts if h.cpu_workers is not None)
     return sum(used) / total if used and total else None
 
 
@@ -149,6 +157,13 @@ def _expectation(summary: RunSummary, kind: str) -> str:
         return f" Training ran at {rate:.4g} images/s."
     wanted = workers_to_hide(summary)
     reached = without(summary, "copy" if kind == "copy" else "starved")
+    if kind != "copy":
+        most = rate_of_all_cpus(summary)
+        reached = reached if most is None else min(reached, most)
+        if reached < WORTH * rate:
+            return (
+                f" It ran at {rate:.4g} images/s; the net uses the same CPUs, and more workers would take them from it."
+            )
     if kind == "copy" or wanted is None:
         return f" It ran at {rate:.4g} images/s; without this wait about {reached:.4g}."
     return f" Use {wanted} worker{'s' * (wanted > 1)}: expect up to {reached:.4g} images/s (now {rate:.4g})."
@@ -159,6 +174,24 @@ def without(summary: RunSummary, part: str) -> float:
     training = sum(summary.parts[p] for p in STEP_PARTS)
     rate = summary.images_per_s.value if summary.images_per_s else 0.0
     return rate * training / max(training - summary.parts[part], 1e-9)
+
+
+def rate_of_all_cpus(summary: RunSummary) -> float | None:
+    """Images a second if the granted CPUs did the same work of net and loader without a pause.
+
+    The most that hiding the loader can give where the net computes on the CPUs, too. None on a GPU, or where the CPUs
+    were not sampled.
+    """
+    if _on_gpu(summary) or summary.images_per_s is None:
+        return None
+    unseen = [_ranks_a_host(summary) / h.processes for h in summary.hosts]  # 1, unless only some ranks were sampled
+    used = [sum(known([h.cpu_main, h.cpu_workers])) / h.cpus for h in summary.hosts]
+    busy = [share * more for share, more in zip(used, unseen, strict=True)]
+    return summary.images_per_s.value / max(busy) if busy and max(busy) > 0 else None
+
+
+def _ranks_a_host(summary: RunSummary) -> int:
+    return max(1, len(summary.ranks) // max(1, len(summary.hosts)))
 
 
 def workers_to_hide(summary: RunSummary) -> int | None:
@@ -175,13 +208,15 @@ def workers_to_hide(summary: RunSummary) -> int | None:
     work = summary.parts["starved"] if workers == 0 else workers * training
     wanted = max(workers + 1, math.ceil(work / busy))
     cpus = min((host.cpus for host in summary.hosts), default=0)
-    ranks_a_host = max(1, len(summary.ranks) // max(1, len(summary.hosts)))
-    return wanted if wanted <= max(1, cpus // ranks_a_host) else None
+    return wanted if wanted <= max(1, cpus // _ranks_a_host(summary)) else None
 
 
 def _advice(summary: RunSummary, kind: str) -> list[str]:
     advice = list(ADVICE[kind])
-    if kind in ("prep", "loader") and workers_to_hide(summary) is None and _workers(summary) is not None:
+    most, rate = rate_of_all_cpus(summary), summary.images_per_s.value if summary.images_per_s else 0.0
+    if kind in ("prep", "loader") and most is not None and most < WORTH * rate:
+        advice.insert(0, "Loader and net share the CPUs: make the decoding cheaper, or ask for more CPUs.")
+    elif kind in ("prep", "loader") and workers_to_hide(summary) is None and _workers(summary) is not None:
         advice.insert(
             0, "More workers than the granted CPUs would be needed: make the decoding cheaper, or ask for more CPUs."
         )

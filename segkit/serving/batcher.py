@@ -96,6 +96,8 @@ class Batcher:
         self._report = report
         self._tasks: deque[_Task] = deque()
         self._coming = 0  # requests that are in work and have not sent slices yet
+        self._gathering = 0  # threads that wait for those
+        self._running = 0  # batches that are in the net
         self._changed = threading.Condition()
         self._closed = False
         self._threads = [
@@ -115,7 +117,8 @@ class Batcher:
         """Count a request whose slices will come (+1), or will come no more (-1)."""
         with self._changed:
             self._coming += change
-            self._changed.notify_all()
+            if self._gathering:
+                self._changed.notify_all()
 
     def submit(
         self, served: Served, images: NDArray[np.uint8], outputs: tuple[str, ...], ticket: Ticket
@@ -126,7 +129,8 @@ class Batcher:
             if self._closed:
                 raise RuntimeError("the batcher is closed")
             self._tasks.append(task)
-            self._changed.notify_all()  # one of the threads may be gathering, another idle
+            # Each thread that wakes takes time from the rest: all only where some are gathering and one may be idle.
+            self._changed.notify(len(self._threads) if self._gathering else 1)
         return task.future
 
     def close(self) -> None:
@@ -148,13 +152,19 @@ class Batcher:
                 parts = self._take() if self._prune() else []
                 if self._tasks:
                     self._changed.notify()  # another thread may take what is left
+                # With others in the net, or on their way, it gets its share of the CPUs; alone it gets them all.
+                beside = self._running > 0 or bool(self._tasks)
+                self._running += 1
             try:
                 if parts:
-                    self._run(parts)
+                    self._run(parts, beside)
             except Exception as error:  # a bug, or a model that answers another shape: the thread must go on
                 _log.exception("a batch could not be delivered")
                 for part in parts:
                     _reject(part.task, error)
+            finally:
+                with self._changed:
+                    self._running -= 1
             del parts  # nothing of a request outlives it in this frame
 
     def _prune(self) -> bool:
@@ -172,7 +182,9 @@ class Batcher:
             left = end - time.perf_counter()
             if left <= 0 or ready >= self._capacity(lead):
                 return
+            self._gathering += 1
             self._changed.wait(left)
+            self._gathering -= 1
 
     def _capacity(self, task: _Task) -> int:
         _, height, width, _ = task.images.shape
@@ -199,14 +211,15 @@ class Batcher:
                 self._tasks.append(task)  # behind those that got nothing this time
         return parts
 
-    def _run(self, parts: list[_Part]) -> None:
+    def _run(self, parts: list[_Part], beside: bool) -> None:
         began = time.perf_counter()
         first = parts[0].task
         images = parts[0].images if len(parts) == 1 else np.concatenate([part.images for part in parts])
         try:
-            arrays = dict(zip(first.outputs, first.served.model.run(first.outputs, images), strict=True))
+            results = first.served.model.run(first.outputs, images, beside=beside)
+            arrays = dict(zip(first.outputs, results, strict=True))
         except BaseException as error:
-            self._fail(parts, error)
+            self._fail(parts, error, beside)
             return
         took = time.perf_counter() - began
         waits = []
@@ -219,11 +232,11 @@ class Batcher:
         if self._report is not None:
             self._report(BatchReport(first.served.name, len(images), tuple(waits), took))
 
-    def _fail(self, parts: list[_Part], error: BaseException) -> None:
+    def _fail(self, parts: list[_Part], error: BaseException, beside: bool) -> None:
         """Tell those who wait. Of a batch each part is tried alone, so that one request cannot spoil another."""
         if len(parts) > 1:
             for part in parts:
-                self._run([part])
+                self._run([part], beside)
             return
         _log.warning("a batch failed: %s", error)
         _reject(parts[0].task, error)

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import threading
 from types import TracebackType
 
 from segkit.serving.errors import Busy
 
 
 class Budget:
-    """So much of something at once. Used from the event loop only, so it needs no lock."""
+    """So much of something at once, shared by the event loop and the threads."""
 
     def __init__(self, capacity: int, full: str) -> None:
         """`full` is the sentence for whoever comes when nothing is left."""
         self.capacity = capacity
         self.taken = 0
         self.full = full
+        self.lock = threading.Lock()
 
     def share(self, amount: int = 0) -> Share:
         """A share of `amount`, given back at the end of its `with` block. Raises Busy."""
@@ -36,12 +38,13 @@ class Share:
         Raises:
             Busy: the others hold too much for that. Alone, a request may hold more than there is.
         """
-        others = self._budget.taken - self.amount
-        if others and others + amount > self._budget.capacity:
-            raise Busy(self._budget.full)
-        if amount > self.amount:
-            self._budget.taken += amount - self.amount
-            self.amount = amount
+        with self._budget.lock:
+            others = self._budget.taken - self.amount
+            if others and others + amount > self._budget.capacity:
+                raise Busy(self._budget.full)
+            if amount > self.amount:
+                self._budget.taken += amount - self.amount
+                self.amount = amount
 
     def __enter__(self) -> Share:
         return self
@@ -49,5 +52,6 @@ class Share:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._budget.taken -= self.amount
-        self.amount = 0
+        with self._budget.lock:
+            self._budget.taken -= self.amount
+            self.amount = 0

@@ -28,7 +28,7 @@ class BatchConfig(Checked):
     """Batching."""
 
     device: str = option("auto", "auto takes a GPU where there is one", choices=DEVICES)
-    parallel: int = option(2, "Batches in the net at once: one computes where another waits", low=1, high=64)
+    parallel: int = option(2, "Batches in the net at once; on a CPU they share the cores", low=1, high=64)
     batch: int = option(0, "Slices of the training size in a batch; 0 chooses by device", low=0, high=4096)
     delay_ms: float = option(2.0, "Longest wait for slices of requests that are being decoded", low=0, high=1000)
 

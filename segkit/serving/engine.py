@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import CancelledError, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,15 +24,16 @@ from segkit.inference.segmenter import Segmentation, Segmenter
 from segkit.resources import granted_cpus
 from segkit.serving.batched import BatchedModel
 from segkit.serving.batcher import Batcher, batch_pixels
-from segkit.serving.budget import Budget
+from segkit.serving.budget import Budget, Share
 from segkit.serving.claims import Claims
 from segkit.serving.config import MEGA, BatchConfig, Limits
 from segkit.serving.errors import Busy, Gone, RequestError, sentence_of
-from segkit.serving.memory import trim
+from segkit.serving.memory import scratch_folder, trim
 from segkit.serving.metrics import Metrics
 from segkit.serving.models import Served
+from segkit.serving.study import SentStudy
 from segkit.serving.ticket import Ticket
-from segkit.serving.upload import Upload
+from segkit.serving.upload import Inspector, Upload
 
 _AHEAD = 4  # batches that a volume keeps queued, so that the net never waits for its next slices
 _IDLE_S = 2.0  # without requests before memory is handed back
@@ -42,13 +43,31 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Job:
-    """A scan to segment, for one request."""
+    """A scan to segment, for one request.
 
-    upload: Upload
+    Attributes:
+        inspector: knows what was sent.
+        values: of the request; it grows to what the scan needs.
+        largest: keep the largest component of each class only.
+        on_scan: called from the thread as soon as the scan is read.
+    """
+
+    inspector: Inspector
     served: Served
     ticket: Ticket
-    largest: bool = False  # keep the largest component of each class only
-    on_scan: Callable[[Scan], None] = lambda scan: None  # called from the thread as soon as the scan is read
+    values: Share
+    largest: bool = False
+    on_scan: Callable[[Scan], None] = lambda scan: None
+
+
+@dataclass(frozen=True)
+class Segmented:
+    """A scan that went through, what it was sent as, and where its files lie."""
+
+    scan: Scan
+    result: Segmentation
+    upload: Upload
+    folder: Path
 
 
 class Engine:
@@ -61,7 +80,9 @@ class Engine:
         self.requests = Budget(limits.max_requests, "as many requests as this server takes are in work")
         self.bodies = Budget(int(limits.max_bodies_mb * MEGA), "the bodies of other requests fill the memory")
         self.values = Budget(int(limits.queue_megavoxels * MEGA), "the queue of this server is full")
-        self.root = tempfile.TemporaryDirectory(prefix="segkit-serve-")
+        scratch = scratch_folder(2 * self.bodies.capacity)
+        self.root = tempfile.TemporaryDirectory(prefix="segkit-serve-", dir=scratch)
+        self._in_memory = scratch is not None
         self._batch = batch
         self._folders = 0
         self._used = False  # since memory was last handed back
@@ -76,18 +97,22 @@ class Engine:
         self.batcher.close()
         self.root.cleanup()
 
-    def segment(self, job: Job) -> tuple[Scan, Segmentation]:
-        """Read a scan and segment it. Blocks; for `run`.
+    def segment(self, job: Job) -> Segmented:
+        """Read a scan and segment it. Blocks; for `start`.
 
         Raises:
-            RequestError: 400 damaged, 413 too large, 422 not for this model.
+            RequestError: 400 damaged, 413 too large, 415 no scan, 422 not for this model.
+            Busy: no room beside the scans of others.
             CancelledError: nobody waits any more.
         """
         model = BatchedModel(job.served, self.batcher, job.ticket)
         try:
             with self._cpus:
                 job.ticket.check()
-                scan = self._read(job.upload)
+                upload = job.inspector.inspect()
+                job.ticket.format = upload.format
+                job.values.grow_to(upload.values(self.limits))
+                scan = self._read(upload)
             job.on_scan(scan)
             height, width = model.metadata.size
             ahead = max(1, _AHEAD * batch_pixels(job.served.model, self._batch) // (height * width))
@@ -99,13 +124,13 @@ class Engine:
         finally:
             model.close()
         if job.largest:
-            result = Segmentation(largest_component(result.mask), result.image)
-        return scan, result
+            result = replace(result, mask=largest_component(result.mask))
+        return Segmented(scan, result, upload, job.inspector.folder)
 
     def _read(self, upload: Upload) -> Scan:
         began = time.perf_counter()
         try:
-            scan = read_scan(upload.source)
+            scan = upload.source.read() if isinstance(upload.source, SentStudy) else read_scan(upload.source)
         except SegkitError as error:
             raise RequestError(400, sentence_of(error, "the scan")) from error
         slices, height, width = scan.shape
@@ -125,13 +150,18 @@ class Engine:
         self._folders += 1
         folder = Path(self.root.name) / str(self._folders)
         folder.mkdir(mode=0o700)
-        held.callback(shutil.rmtree, folder, ignore_errors=True)
+        held.callback(self._remove, folder)
         return folder
 
-    def take_values(self, held: contextlib.ExitStack, claims: Claims | None) -> None:
-        """Reserve the memory of a scan. Without claims it may be as large as any. Raises Busy."""
-        amount = claims.values if claims else self.limits.voxels
-        held.enter_context(self.values.share(amount))
+    def _remove(self, folder: Path) -> None:
+        """From a disk in a thread: it takes milliseconds, which all other requests would wait for."""
+        if self._in_memory:
+            shutil.rmtree(folder, ignore_errors=True)
+            return
+        try:
+            self._threads.submit(shutil.rmtree, folder, ignore_errors=True)
+        except RuntimeError:  # the threads have ended: what is left goes with the root
+            shutil.rmtree(folder, ignore_errors=True)
 
     def start(self, function: Callable[[], T]) -> asyncio.Future[T]:
         """Run `function` in a thread of the requests."""

@@ -17,7 +17,7 @@ import contextlib
 import json
 import zlib
 from collections.abc import AsyncIterator, Callable
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -32,9 +32,6 @@ from segkit.serving.access_log import note
 from segkit.serving.answers import mask_answer, measures
 from segkit.serving.engine import Engine, Job, abandon, result_of
 from segkit.serving.errors import RequestError
-from segkit.serving.models import Served
-from segkit.serving.ticket import Ticket
-from segkit.serving.upload import Upload
 from segkit.serving.view import View, view_of
 
 _CHUNK = 2**22  # bytes of pixels in one event, before packing
@@ -47,23 +44,13 @@ Held = contextlib.ExitStack
 class EventStream:
     """The answer to one request, as it comes into being."""
 
-    def __init__(
-        self,
-        engine: Engine,
-        upload: Upload,
-        served: Served,
-        ticket: Ticket,
-        folder: Path,
-        largest: bool,
-        pixels: bool,
-    ) -> None:
+    def __init__(self, engine: Engine, job: Job, pixels: bool) -> None:
         self._engine = engine
-        self._ticket = ticket
-        self._folder = folder
+        self._ticket = job.ticket
         self._pixels = pixels
         self._loop = asyncio.get_running_loop()
         self._read: asyncio.Future[Scan] = self._loop.create_future()
-        self._job = Job(upload, served, ticket, largest, self._on_scan)
+        self._job = replace(job, on_scan=self._on_scan)
 
     async def response(self, request: Request, held: Held, end: float) -> Response:
         """The stream; an error before the scan is read is raised instead, and gets its own status."""
@@ -89,10 +76,10 @@ class EventStream:
 
     def _work(self) -> str:
         job = self._job
-        scan, result = self._engine.segment(job)
-        answer = mask_answer(result, scan, job.served, self._folder, job.upload.names, "")
+        done = self._engine.segment(job)
+        answer = mask_answer(done, job.served, "")
         file = {"name": answer.file, "media_type": answer.media_type, "data": _text(answer.content)}
-        content = {**measures(result, scan, job.served), "mask": _packed(result.mask), "file": file}
+        content = {**measures(done, job.served), "mask": _packed(done.result.mask), "file": file}
         return _event("result", content)
 
     async def _events(self, request: Request, work: asyncio.Future[str], end: float) -> AsyncIterator[str]:

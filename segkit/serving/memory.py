@@ -1,4 +1,4 @@
-"""Memory that was freed, back to the system.
+"""Where uploads lie, and memory that was freed, back to the system.
 
 glibc keeps freed memory for the next request, in an arena for each thread. After large scans in many threads that
 is a lot to keep.
@@ -8,10 +8,24 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import os
+import shutil
+from pathlib import Path
 from typing import Any
 
 _M_ARENA_MAX = -8  # from malloc.h
 _ARENAS = 4
+_MEMORY_DISK = Path("/dev/shm")
+
+
+def scratch_folder(size: int) -> str | None:
+    """A folder whose files lie in memory, if one has room for `size` bytes; else None, for Python's own choice.
+
+    A scan then never touches a disk, and its file is gone in microseconds. `TMPDIR` overrides.
+    """
+    if "TMPDIR" in os.environ or not os.access(_MEMORY_DISK, os.W_OK):
+        return None
+    return str(_MEMORY_DISK) if shutil.disk_usage(_MEMORY_DISK).free >= size else None
 
 
 def share_arenas() -> None:

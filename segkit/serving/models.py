@@ -59,9 +59,12 @@ class _Entry:
 class ModelStore:
     """Models by name and version."""
 
-    def __init__(self, device: str, on_load: Callable[[str, bool], None] = lambda name, well: None) -> None:
-        """`on_load` hears of each load, and whether it went well."""
+    def __init__(
+        self, device: str, on_load: Callable[[str, bool], None] = lambda name, well: None, *, parallel: int = 1
+    ) -> None:
+        """`on_load` hears of each load, and whether it went well; `parallel` batches run at a time."""
         self._device = device
+        self._parallel = parallel
         self._on_load = on_load
         self._entries: dict[str, _Entry] = {}
         self._folders: list[Path] = []
@@ -202,7 +205,7 @@ class ModelStore:
 
     def _load(self, entry: _Entry, version: str, path: Path, stamp: _Stamp) -> Served | None:
         try:
-            model = load_warm(path, self._device)
+            model = load_warm(path, self._device, self._parallel)
         except SegkitError as error:
             entry.refused[version] = stamp
             entry.reason = sentence_of(error, "").strip()
@@ -215,11 +218,13 @@ class ModelStore:
         return Served(entry.name, version, model, stamp)
 
 
-def load_warm(path: Path, device: str) -> Model:
+def load_warm(path: Path, device: str, parallel: int = 1) -> Model:
     """Load a model and run one slice through it, so that the first request is not the slow one. Raises FileError."""
-    model = Model.load(path, device, 2**31, resident=True)  # many slices lie before a server: auto takes a GPU
+    # Many slices lie before a server: auto takes a GPU.
+    model = Model.load(path, device, 2**31, resident=True, parallel=parallel)
     height, width = model.metadata.size
-    model.run([MASK], np.zeros((1, height, width, len(model.metadata.channels)), np.uint8))
+    for beside in (False, True):
+        model.run([MASK], np.zeros((1, height, width, len(model.metadata.channels)), np.uint8), beside=beside)
     return model
 
 

@@ -16,6 +16,7 @@ ANSWERS = {
     "application/gzip": (MASK, ".nii.gz"),
     "application/x-gzip": (MASK, ".nii.gz"),
     "application/zip": (MASK, ".zip"),
+    "application/dicom": (MASK, ".dcm"),
 }
 _NAMED = {MASK: (MASK, ""), MEASURES: (MEASURES, ""), OVERLAY: (OVERLAY, ""), EVENTS: (EVENTS, "")}
 

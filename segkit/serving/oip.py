@@ -18,7 +18,6 @@ from segkit.model_metadata import INPUT, MASK, PROBABILITY
 from segkit.serving import body
 from segkit.serving.access_log import note
 from segkit.serving.auth import Guard
-from segkit.serving.claims import Claims
 from segkit.serving.engine import Engine
 from segkit.serving.errors import RequestError
 from segkit.serving.models import ModelStore, Served
@@ -93,7 +92,7 @@ class InferenceProtocol:
             parsed: InferRequest = await engine.finish(request, parsing, ticket, held, end)
             if parsed.timeout_s is not None:
                 end = min(end, asyncio.get_running_loop().time() + parsed.timeout_s)
-            engine.take_values(held, Claims("tensor", *parsed.images.shape))
+            held.enter_context(engine.values.share(parsed.images.size))
             work = engine.batcher.submit(served, parsed.images, parsed.outputs, ticket)
             ticket.attach(work)
             arrays = await engine.finish(request, asyncio.wrap_future(work), ticket, held, end)

@@ -65,7 +65,7 @@ def description() -> dict[str, Any]:
 def _segment() -> dict[str, Any]:
     form = {
         "type": "object",
-        "description": "A whole scan, or one file for each sequence; FLAIR stands in for a missing one.",
+        "description": "A whole scan, or one file (of DICOM also a zip) for each sequence; FLAIR stands in for one.",
         "properties": dict.fromkeys(("scan", *SEQUENCES), _BINARY),
     }
     answers = {
@@ -84,11 +84,15 @@ def _segment() -> dict[str, Any]:
             _query("version", "Version of the model; the highest one without it."),
             _query("answer", "Wins over Accept.", enum=[MASK, MEASURES, OVERLAY, EVENTS]),
             _query("largest_component", "Keep the largest connected part of each class.", kind="boolean"),
+            *[
+                _query(role, f"DICOM: the series, by number or UID, for the channel {role}; without it, it is found.")
+                for role in SEQUENCES
+            ],
             _query("pixels", "Send the scan's pixels too, among the events.", kind="boolean"),
         ],
         "requestBody": {
             "required": True,
-            "description": "TIFF, PNG, NIfTI (.nii, .nii.gz), or a zip of slices.",
+            "description": "TIFF, PNG, NIfTI (.nii, .nii.gz), DICOM, or a zip of slices or of a DICOM study.",
             "content": {
                 "application/octet-stream": {"schema": _BINARY},
                 "multipart/form-data": {"schema": form},

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -13,16 +12,16 @@ from starlette.responses import Response
 from segkit.serving import negotiate
 from segkit.serving.access_log import note
 from segkit.serving.answers import Answer, mask_answer, measures_answer, overlay_answer
-from segkit.serving.archive import unpacked_bytes
 from segkit.serving.engine import Engine, Job
 from segkit.serving.errors import RequestError
 from segkit.serving.events import EventStream
 from segkit.serving.models import ModelStore, Served
+from segkit.serving.study import check_picks
 from segkit.serving.ticket import Ticket
-from segkit.serving.upload import inspect, receive, zip_in
+from segkit.serving.upload import SEQUENCES, Inspector, receive
 
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off", "")
-_OPTIONS = ("model", "version", "answer", "largest_component", "pixels")
+_OPTIONS = ("model", "version", "answer", "largest_component", "pixels", *SEQUENCES)
 
 
 @dataclass(frozen=True)
@@ -35,6 +34,7 @@ class Options:
     suffix: str
     largest: bool
     pixels: bool
+    picks: Mapping[str, str]
 
     @classmethod
     def from_request(cls, request: Request) -> Options:
@@ -43,6 +43,8 @@ class Options:
         for key in query:
             if key not in _OPTIONS:
                 raise RequestError(400, f"the query has something else than {', '.join(_OPTIONS)}")
+        picks = {role: query[role] for role in SEQUENCES if role in query}
+        check_picks(picks)
         answer, suffix = negotiate.wanted_answer(request.headers.get("accept", ""), query.get("answer", ""))
         return cls(
             query.get("model", ""),
@@ -51,6 +53,7 @@ class Options:
             suffix,
             _flag(request, "largest_component"),
             _flag(request, "pixels"),
+            picks,
         )
 
 
@@ -59,36 +62,37 @@ async def segment(request: Request, engine: Engine, store: ModelStore) -> Respon
     options = Options.from_request(request)
     served = store.get(options.model, options.version)
     note(request, model=served.name, version=served.version)
-    with engine.hold() as held:
-        folder = engine.folder(held)
-        bodies = held.enter_context(engine.bodies.share())
-        await receive(request, folder, engine.limits, bodies)
-        end = engine.deadline()
-        ticket = Ticket()
-        if packed := zip_in(folder):
-            bodies.grow_to(bodies.amount + await asyncio.to_thread(unpacked_bytes, packed, engine.limits))
-        upload = await engine.finish(request, engine.start(lambda: inspect(folder, engine.limits)), ticket, held, end)
-        note(request, format=upload.format)
-        engine.take_values(held, upload.claims)
-        if options.answer == negotiate.EVENTS:
-            stream = EventStream(engine, upload, served, ticket, folder, options.largest, options.pixels)
-            return await stream.response(request, held, end)
-        job = Job(upload, served, ticket, options.largest)
-        future = engine.start(partial(_answer, engine, job, options, folder))
-        answer, slices = await engine.finish(request, future, ticket, held, end)
+    ticket = Ticket()
+    try:
+        with engine.hold() as held:
+            folder = engine.folder(held)
+            bodies = held.enter_context(engine.bodies.share())
+            await receive(request, folder, engine.limits, bodies)
+            end = engine.deadline()
+            values = held.enter_context(engine.values.share())
+            channels = served.model.metadata.channels
+            inspector = Inspector(folder, engine.limits, bodies, channels, options.picks)
+            job = Job(inspector, served, ticket, values, options.largest)
+            if options.answer == negotiate.EVENTS:
+                return await EventStream(engine, job, options.pixels).response(request, held, end)
+            future = engine.start(partial(_answer, engine, job, options))
+            answer, slices = await engine.finish(request, future, ticket, held, end)
+    finally:
+        if ticket.format:
+            note(request, format=ticket.format)
     note(request, slices=slices, queue_ms=_ms(ticket.queue_s), compute_ms=_ms(ticket.compute_s))
     return _response(answer, served)
 
 
-def _answer(engine: Engine, job: Job, options: Options, folder: Path) -> tuple[Answer, int]:
-    scan, result = engine.segment(job)
+def _answer(engine: Engine, job: Job, options: Options) -> tuple[Answer, int]:
+    done = engine.segment(job)
     if options.answer == negotiate.MEASURES:
-        answer = measures_answer(result, scan, job.served)
+        answer = measures_answer(done, job.served)
     elif options.answer == negotiate.OVERLAY:
-        answer = overlay_answer(result, scan, job.served)
+        answer = overlay_answer(done, job.served)
     else:
-        answer = mask_answer(result, scan, job.served, folder, job.upload.names, options.suffix)
-    return answer, len(result.mask)
+        answer = mask_answer(done, job.served, options.suffix)
+    return answer, len(done.result.mask)
 
 
 def _response(answer: Answer, served: Served) -> Response:

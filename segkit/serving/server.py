@@ -39,7 +39,7 @@ def serve(
     configure_logs()
     Guard.from_config(server)  # what is wrong with the tokens is said before the models are loaded
     metrics = Metrics()
-    store = ModelStore(batch.device, metrics.observe_load)
+    store = ModelStore(batch.device, metrics.observe_load, parallel=batch.parallel)
     with listen(server.host, server.port) as listening:
         store.add(models, repositories)
         app = build_app(server, batch, limits, store, metrics)

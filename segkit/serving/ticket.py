@@ -14,12 +14,14 @@ class Ticket:
         done: slices that have been through the net.
         queue_s: longest wait of one of its slices for a batch.
         compute_s: time of the batches its slices were in.
+        format: what was sent; empty until that is known.
     """
 
     def __init__(self) -> None:
         self.done = 0
         self.queue_s = 0.0
         self.compute_s = 0.0
+        self.format = ""
         self._lock = threading.Lock()
         self._cancelled = False
         self._future: Future[Any] | None = None

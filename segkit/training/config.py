@@ -21,6 +21,11 @@ class ModelConfig(Checked):
     width: int = option(
         0, "Channels of the first level; 64 is the papers'. 0: 64 on a GPU, 16 on a CPU.", low=0, high=512
     )
+    normalise: str = option(
+        "dataset",
+        "dataset: by the training set's mean and deviation; slice: by each slice's own tissue level first.",
+        choices=("dataset", "slice"),
+    )
     encoder: str = option("", "torchvision VGG16 weights (a local file) for the encoder of fcn or segnet, width 64.")
 
 
@@ -86,6 +91,8 @@ class TrainConfig:
         for key, value in (("size", self.data.size), ("crop", self.augment.crop)):
             if value % 32:
                 raise ConfigError(key, value, "a multiple of 32")
+        if self.augment.coarse and (self.augment.crop % 64 or not self.augment.crop):
+            raise ConfigError("crop", self.augment.crop, "a multiple of 64 where a part of the run is coarse")
 
     @classmethod
     def from_sections(cls, sections: Mapping[str, Mapping[str, Any]]) -> TrainConfig:

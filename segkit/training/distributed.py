@@ -134,7 +134,7 @@ def join_world(device: str) -> World:
 
 def _own_grant() -> bool:
     """Whether the granted CPUs are this rank's own (one SLURM task a rank) and not shared by the node's ranks."""
-    return _slurm_ranks() > 1
+    return _slurm_ranks() > 1 and "TORCHELASTIC_RUN_ID" not in os.environ
 
 
 def leave_world() -> None:

@@ -34,13 +34,12 @@ class Learner:
             load_encoder(net, Path(config.model.encoder))
         layout = torch.channels_last if config.system.channels_last else torch.contiguous_format
         self.net = net.to(world.device, memory_format=layout)  # type: ignore[call-overload]
-        self.mean = torch.tensor(description.mean, device=world.device).view(1, -1, 1, 1)
-        self.std = torch.tensor(description.std, device=world.device).view(1, -1, 1, 1)
+        self.normalise = description.normalise().to(world.device)
         self.optimizer = make_optimizer(self.net, config.optim, world.device)
         self.average = AveragedNet(self.net, config.optim.ema) if config.optim.ema else None
         self.precision = Precision(config.system.precision, world.device)
         self.loss = DiceCrossEntropy(config.optim.dice)
-        self.augment = Augment(config.augment)
+        self.augment = Augment(config.augment, description.metadata.channels)
         self.wrapped = self._wrap()
 
     def _wrap(self) -> nn.Module:
@@ -79,7 +78,7 @@ class Learner:
             with self._gradients_stay_here(unless=k == count - 1):
                 seed = self._seed(step, k)
                 torch.manual_seed(seed)  # dropout
-                x, y = self.augment(images, masks, seed)
+                x, y = self.augment(images, masks, seed, coarse=self._is_coarse(step))
                 loss, dice = self.loss(self.logits(self.wrapped, x), y)
                 self.precision.backward(loss * weight)
                 results.append((loss.detach(), dice))
@@ -90,10 +89,13 @@ class Learner:
         clock.switch(None)
         return results
 
+    def _is_coarse(self, step: int) -> bool:
+        return step < self.config.augment.coarse * self.total_steps
+
     def logits(self, net: nn.Module, x: Tensor) -> Tensor:
         """Logits [B, K, H, W] of images float32 [B, C, H, W] on 0..1, in the run's precision."""
         with self.precision.autocast():
-            return net((x - self.mean) / self.std)  # type: ignore[no-any-return]
+            return net(self.normalise(x))  # type: ignore[no-any-return]
 
     def _gradients_stay_here(self, *, unless: bool) -> contextlib.AbstractContextManager[Any]:
         """Skip the all-reduce but for the last batch of a step."""

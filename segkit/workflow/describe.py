@@ -10,9 +10,10 @@ import torch
 from segkit import __version__
 from segkit.data.cases import Case
 from segkit.data.survey import Frame
+from segkit.errors import SegkitError
 from segkit.imaging.fit import place
 from segkit.model_metadata import ModelMetadata
-from segkit.resources import granted_cpus
+from segkit.resources import compiler_for, granted_cpus
 from segkit.training.checkpoint import NetDescription
 from segkit.training.config import TrainConfig
 from segkit.training.dataset import TrainingData, locate
@@ -25,6 +26,10 @@ _MIXED_PIXELS = 0.1  # a training set whose pixel sizes differ by more than this
 
 def resolve(config: TrainConfig, world: World) -> TrainConfig:
     """Fill in what `auto`, 0 and -1 stand for on this machine (the dataset's own values come later)."""
+    device = world.device.type
+    if config.system.compile and compiler_for(device) is None:
+        what = "g++, or set CXX" if device == "cpu" else "gcc or clang, or set CC"
+        raise SegkitError(f"--compile needs a compiler, and none is here; leave it out, or install {what}")
     workers = config.data.workers
     if workers == -1:
         workers = max(1, granted_cpus() // world.local_size) if config.data.loader == "files" else 0
@@ -48,7 +53,11 @@ def with_frame(config: TrainConfig, data: TrainingData) -> TrainConfig:
 def describe(config: TrainConfig, data: TrainingData, run_id: str) -> NetDescription:
     """The net of a run: its metadata, and the normalisation measured on the training slices."""
     case_set = data.case_set
-    mean, std = data.survey.normalisation(data.rows("train"))
+    by_slice = config.model.normalise == "slice"
+    count = len(case_set.channels)
+    # In tissue levels air is 0 and tissue around 1; measuring finer than that would gain nothing.
+    levels = ((0.5,) * count, (0.5,) * count)
+    mean, std = levels if by_slice else data.survey.normalisation(data.rows("train"))
     metadata = ModelMetadata(
         model=config.model.model,
         width=config.model.width,
@@ -64,7 +73,7 @@ def describe(config: TrainConfig, data: TrainingData, run_id: str) -> NetDescrip
         pixel_mm=training_pixel(case_set.cases, data.frame),
         plane="axial" if any(case.spacing for case in case_set.cases) else "",
     )
-    return NetDescription(metadata, mean, std)
+    return NetDescription(metadata, mean, std, by_slice)
 
 
 def job_description(config: TrainConfig, data: TrainingData) -> dict[str, str]:

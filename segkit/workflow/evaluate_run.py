@@ -11,7 +11,7 @@ from segkit.data.cases import Case, CaseSet
 from segkit.data.layouts import find_cases
 from segkit.data.split import Split
 from segkit.errors import FileError, SegkitError
-from segkit.files import write_json, write_text
+from segkit.files import check_writable, write_json, write_text
 from segkit.inference.segmenter import Segmenter
 from segkit.inference.session import Model
 from segkit.metrics import Summary
@@ -78,6 +78,8 @@ def evaluate_subject(
     case_set = find_cases(Path(folder))
     _check_fit(subject, case_set)
     cases, split_hash = _chosen(subject, case_set, part, split_file)
+    target = output or subject.folder / ("evaluation.json" if part == "test" else f"evaluation-{part}.json")
+    check_writable(target)
     summary = evaluate(subject.segmenter, case_set, cases, progress)
     context = {
         "model": subject.metadata.model,
@@ -89,7 +91,6 @@ def evaluate_subject(
         "split_sha256": split_hash,
         "run_id": subject.metadata.run_id,
     }
-    target = output or subject.folder / ("evaluation.json" if part == "test" else f"evaluation-{part}.json")
     write_json(target, to_json(summary, context))
     write_text(target.with_suffix(".md"), to_markdown(summary, context))
     return summary, context, target

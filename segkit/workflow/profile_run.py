@@ -10,18 +10,23 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from segkit.caches import keep_compiled_in
 from segkit.data.config import AUTO_WORKERS, DataConfig
 from segkit.errors import SegkitError
 from segkit.files import write_json
 from segkit.profiling.analysis import JOB, read_ranks, steady_rate
 from segkit.profiling.profiler import Profiler
 from segkit.profiling.records import LineFile
-from segkit.profiling.stalls.measure import Feed, analyse
+from segkit.profiling.stalls.differential import analyse
+from segkit.profiling.stalls.measure import Feed
+from segkit.profiling.stalls.prediction import candidates
 from segkit.profiling.stalls.record import write_differential
 from segkit.profiling.summary import Differential, Verification
+from segkit.resources import cache_folder
 from segkit.training.config import TrainConfig
 from segkit.training.dataset import open_dataset
 from segkit.training.distributed import World
+from segkit.workflow.choose_workers import shared_memory, with_room
 from segkit.workflow.describe import job_description, make_deterministic, resolve, with_frame
 from segkit.workflow.training_workload import TrainingWorkload
 
@@ -51,18 +56,22 @@ def profile_run(
     if config.data.workers == AUTO_WORKERS:  # that asks for what this finds out: it starts from the default
         config = config.replace(workers=DataConfig.workers)
     config = resolve(config, world)
+    keep_compiled_in(cache_folder(folder.parent))
     data = open_dataset(config.data, runs=folder.parent, device=world.device, seed=config.system.seed)
     config = with_frame(config, data)
+    room = shared_memory(config, world, data)
+    config = with_room(config, world, room)
     make_deterministic(config)
     profile = folder / "profile"
     with Profiler(profile, device=world.device, workers=config.data.workers, loader=config.data.loader, quiet=True):
         write_json(profile / JOB, job_description(config, data))
         workload = TrainingWorkload(config, world, data, runs=folder.parent)
+        wanted = options.counts or candidates(workload.cpus, config.data.workers)
         differential, present = analyse(
             workload,
             Feed(config.data.loader, config.data.workers, config.data.prefetch, config.data.pin),
             seconds=options.seconds,
-            counts=options.counts or None,
+            counts=[count for count in wanted if room is None or room.most(count) == count],
             cold=options.cold,
             settings={"batch": config.data.batch, "epochs": config.optim.epochs},
             say=say,

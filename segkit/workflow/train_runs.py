@@ -6,12 +6,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from segkit.caches import keep_compiled_in, keep_fonts_in
+from segkit.data.stage import staged
 from segkit.errors import FileError
 from segkit.files import read_json, write_json, write_text
 from segkit.metrics import Figure
 from segkit.models.registry import CORE
 from segkit.profiling.analysis import JOB, summarise
 from segkit.profiling.profiler import Profiler
+from segkit.resources import cache_folder
 from segkit.runs import RunDirectory, create_run, latest_run, new_run_path, surroundings
 from segkit.training.allocator import keep_freed_memory
 from segkit.training.config import TrainConfig
@@ -28,7 +31,13 @@ SHOWN = ("pooled_miou", "pooled_dice", "patient_dice_mean", "patient_dice_median
 
 
 def train_runs(
-    config: TrainConfig, world: World, *, run: Path | None, resume: bool, flags: dict[str, Any]
+    config: TrainConfig,
+    world: World,
+    *,
+    run: Path | None,
+    resume: bool,
+    flags: dict[str, Any],
+    stage: Path | None = None,
 ) -> list[RunDirectory]:
     """Train the nets that `config.model.model` stands for.
 
@@ -37,6 +46,7 @@ def train_runs(
         run: the run directory; with several nets, the folder of their run directories. None: under `runs/`.
         resume: go on with what is unfinished there; where there is nothing, begin.
         flags: the settings that were given on the command line.
+        stage: folder on the node's own disk to copy the dataset to and to read it from.
 
     Raises:
         Interrupted: asked to stop, and saved. SegkitError: as the parts say.
@@ -48,7 +58,8 @@ def train_runs(
     runs = []
     for name in names:
         folder = _run_folder(name, run, several=len(names) > 1, resume=resume, world=world)
-        done = _train_one(config.replace(model=name), world, folder, resume=resume, flags={**flags, "model": name})
+        settings = {**flags, "model": name}
+        done = _train_one(config.replace(model=name), world, folder, resume=resume, flags=settings, stage=stage)
         runs.append(done)
     if world.is_main and len(runs) > 1:
         print(comparison(runs))
@@ -76,7 +87,9 @@ def _run_folder(name: str, run: Path | None, *, several: bool, resume: bool, wor
     return Path(world.broadcast_text(chosen))
 
 
-def _train_one(config: TrainConfig, world: World, folder: Path, *, resume: bool, flags: dict[str, Any]) -> RunDirectory:
+def _train_one(
+    config: TrainConfig, world: World, folder: Path, *, resume: bool, flags: dict[str, Any], stage: Path | None
+) -> RunDirectory:
     run = RunDirectory(folder)
     if resume and run.finished:
         if world.is_main:
@@ -86,7 +99,8 @@ def _train_one(config: TrainConfig, world: World, folder: Path, *, resume: bool,
     if resuming:
         config = TrainConfig.load(run.config, flags)
     config = resolve(config, world)
-    data = _open_data(config, world, folder, run if resuming else None)
+    keep_compiled_in(cache_folder(folder.parent))
+    data = _open_data(config, world, folder, run if resuming else None, stage)
     config = with_workers(with_frame(config, data), world, data, folder.parent)
     if world.is_main and not resuming:
         _begin(run, folder, config, data, again=resume)
@@ -126,6 +140,7 @@ def _profiler(config: TrainConfig, world: World, run: RunDirectory, *, resume: b
 
 def _report_profile(run: RunDirectory) -> None:
     """The verdict on the training, and the page that shows it."""
+    keep_fonts_in(cache_folder(run.path.parent))
     from segkit.profiling.report.html_page import to_html  # matplotlib is slow to import
 
     summary = summarise(run.path)
@@ -135,8 +150,12 @@ def _report_profile(run: RunDirectory) -> None:
     print(f"        {run.report}")
 
 
-def _open_data(config: TrainConfig, world: World, folder: Path, resumed: RunDirectory | None) -> TrainingData:
+def _open_data(
+    config: TrainConfig, world: World, folder: Path, resumed: RunDirectory | None, stage: Path | None
+) -> TrainingData:
     settings = config.data if resumed is None else replace(config.data, split=str(resumed.split))
+    if stage is not None:
+        settings = replace(settings, data=str(staged(Path(settings.data), stage)))
     return open_dataset(settings, runs=folder.parent, device=world.device, seed=config.system.seed, say=world.is_main)
 
 
@@ -146,7 +165,7 @@ def _begin(run: RunDirectory, folder: Path, config: TrainConfig, data: TrainingD
     write_text(run.config, config.to_toml())
     data.split.save(run.split)
     run.keep_epochs_before(0)
-    run.update_record(**surroundings(), data=str(data.case_set.root), device=config.system.device)
+    run.update_record(**surroundings(), data=config.data.data, device=config.system.device)
 
 
 def _opening(trainer: Trainer, resuming: bool) -> str:

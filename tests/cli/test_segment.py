@@ -42,6 +42,15 @@ def test_a_slice_becomes_a_mask_beside_it(segkit: Run, tmp_path: Path, model: Pa
     np.testing.assert_array_equal(pixels_of(tmp_path / "scan_mask.tif"), expected)
 
 
+def test_without_a_model_the_packages_own_is_taken_and_named(segkit: Run, tmp_path: Path) -> None:
+    slice_file(tmp_path / "scan.tif")
+    done = segkit("segment", "scan.tif")
+    assert done.returncode == 0
+    assert done.stdout.startswith("scan_mask.tif: 64 x 64, tumor ")
+    assert done.stderr.startswith("segkit: no --model: using lgg-unet; ")
+    assert segkit("segment", "scan.tif", "--force", "-q").stderr == ""
+
+
 def test_existing_output_needs_force(segkit: Run, tmp_path: Path, model: Path) -> None:
     expected = slice_file(tmp_path / "scan.png")
     (tmp_path / "scan_mask.png").write_bytes(b"precious")
@@ -145,7 +154,6 @@ def test_only_the_largest_component(segkit: Run, tmp_path: Path, model: Path) ->
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
-        (["scan.tif"], "--model is required"),
         (["--model", "model.onnx"], "no scan is given"),
         (["scan.tif", "--model", "nosuch"], "no such model"),
         (["scan.tif", "--model", "scan.tif"], "is not an ONNX model"),

@@ -109,12 +109,17 @@ def test_a_name_that_ends_with_dcm_is_the_segmentation_alone(segkit: Run, tmp_pa
     shutil.copy(next((tmp_path / "study/flair").iterdir()), tmp_path / "other.dcm")
     foreign = segkit("segment", "study", "--model", "model.onnx", "-o", "other.dcm", "--force")
     assert "was not written by segkit" in foreign.stderr
+    assert segkit("segment", "study", "--model", "model.onnx", "-o", "p1_mask.nii.gz", "-q").returncode == 0
+    assert not (tmp_path / "p1_seg.dcm").exists()
+    picture = segkit("segment", "study", "--model", "model.onnx", "-o", "mask.png")
+    assert picture.stderr == "segkit: mask.png: cannot hold 4 slices as PNG; end it with .tif\n"
 
 
 def test_anonymised_output_has_no_patient(segkit: Run, tmp_path: Path, voxels) -> None:
     words = ["--anonymise", "--sr", "--json", "--overlay", "-o", "out"]
     done = segkit("segment", "study", "--model", "model.onnx", *words)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stderr.count("\n")) == (0, 1)
+    assert "leaves the pixels as they are, and the images do not say whether text is burned into them" in done.stderr
     files = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
     assert len(files) == 6 + 12
     source = dcmread(next((tmp_path / "study/flair").iterdir()))
@@ -131,6 +136,45 @@ def test_anonymised_output_has_no_patient(segkit: Run, tmp_path: Path, voxels) -
     again = segkit("segment", images, *words, "--model", "model.onnx", "-o", "again.nii.gz")
     assert (again.returncode, again.stderr) == (0, "")
     assert (tmp_path / "again.nii.gz").read_bytes() == (tmp_path / "out/series-5_mask.nii.gz").read_bytes()
+
+
+def test_nothing_is_written_where_text_is_burned_in(segkit: Run, tmp_path: Path, voxels) -> None:
+    for file in (tmp_path / "study/post").iterdir():
+        dataset = dcmread(file)
+        dataset.BurnedInAnnotation = "YES"
+        dataset.save_as(file)
+    done = segkit("segment", "study", "--model", "model.onnx", "--anonymise", "-o", "out")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "series 9: has text burned into its pixels" in done.stderr
+    assert not (tmp_path / "out").exists()
+    assert segkit("segment", "study", "--model", "model.onnx", "-o", "out").returncode == 0
+
+
+def test_the_folder_of_a_patient_is_in_no_file(segkit: Run, tmp_path: Path, voxels) -> None:
+    home = tmp_path / "Szabo_Ilona"
+    shutil.move(tmp_path / "study", home / "ID-4711-X")
+    done = segkit("segment", home / "ID-4711-X", "--model", "model.onnx", "--json", "--overlay")
+    assert done.returncode == 0, done.stderr
+    assert json.loads((home / "series-5_mask.json").read_text())["mask"] == "series-5_mask.nii.gz"
+    for file in home.glob("series-5_*"):
+        content = file.read_bytes().lower()
+        assert file.suffix == ".dcm" or not [secret for secret in SECRETS if secret.encode() in content], file.name
+
+
+def test_no_mask_is_where_no_image_is(segkit: Run, tmp_path: Path, voxels) -> None:
+    """A slice is missing: the NIfTI mask, the segmentation and the measures have the same voxels all the same."""
+    metadata = replace(threshold_metadata(channels=1, fit="pad"), classes=("background", "tumour"))
+    write_threshold_model(tmp_path / "one.onnx", metadata)
+    shutil.rmtree(tmp_path / "study")
+    write_series(tmp_path / "study", np.repeat(voxels["flair"][:1], 5, 0), skip=(2,))
+    done = segkit("segment", "study", "--model", "one.onnx", "--smooth", "1", "--json", "-o", "out")
+    assert "1 slice is missing, between instances 2 and 4" in done.stderr
+    mask = np.asarray(nibabel.load(tmp_path / "out/series-1_mask.nii.gz").dataobj)
+    areas = mask.any(axis=(0, 1)).tolist()
+    assert areas == [True, True, False, True, True]
+    count = int(np.count_nonzero(mask))
+    assert dcmread(tmp_path / "out/series-1_seg.dcm").pixel_array.sum() == count
+    assert json.loads((tmp_path / "out/series-1_mask.json").read_text())["classes"]["tumour"]["pixels"] == count
 
 
 def test_two_studies_get_a_number_each(segkit: Run, tmp_path: Path, voxels) -> None:

@@ -106,3 +106,39 @@ def test_values_stay_on_the_unit_interval_and_channels_last() -> None:
     x, _ = Augment(AugmentConfig(gamma=1.0, brightness=1.0, noise=0.5))(images, masks, seed=7)
     assert 0 <= float(x.min()) <= float(x.max()) <= 1
     assert x.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_coarse_shows_the_same_part_at_half_the_resolution() -> None:
+    images, masks = batch(128, 128, 16)
+    augment = Augment(AugmentConfig(**{**OFF, "rotate": 20.0, "elastic": 2.0, "crop": 64}))
+    fine, fine_mask = augment(images, masks, seed=5)
+    coarse, coarse_mask = augment(images, masks, seed=5, coarse=True)
+    assert coarse.shape == (16, 3, 32, 32)
+    assert coarse_mask.shape == (16, 32, 32)
+    assert (torch.nn.functional.avg_pool2d(fine, 2) - coarse).abs().mean() < 0.002
+    shrunk = torch.nn.functional.avg_pool2d(fine_mask[:, None].float(), 2)[:, 0] > 0.5
+    assert (shrunk == coarse_mask.bool()).float().mean() > 0.98
+    whole, whole_mask = Augment(AugmentConfig(augment=False, crop=64))(images, masks, seed=5, coarse=True)
+    assert whole.shape[2:] == whole_mask.shape[1:] == (32, 32)
+
+
+def test_a_missing_channel_becomes_flair() -> None:
+    images, masks = batch(count=64)
+    x, _ = Augment(AugmentConfig(**{**OFF, "missing": 0.5}), ("pre", "FLAIR", "post"))(images, masks, seed=6)
+    flair = images[..., 1].float() / 255
+    torch.testing.assert_close(x[:, 1], flair)
+    gone = (x[:, 0] - flair).abs().amax(dim=(1, 2)) < 1e-6
+    kept = (x[:, 0] - images[..., 0].float() / 255).abs().amax(dim=(1, 2)) < 1e-6
+    assert bool((gone ^ kept).all())
+    assert 15 < int(gone.sum()) < 49
+
+
+def test_channels_change_each_for_itself_and_a_bias_field_is_smooth() -> None:
+    images, masks = batch()
+    images[:] = 128
+    x, _ = Augment(AugmentConfig(**{**OFF, "gamma": 0.5, "brightness": 0.3}))(images, masks, seed=8)
+    levels = x.amax(dim=(2, 3))
+    assert len(levels.unique()) == levels.numel()
+    x, _ = Augment(AugmentConfig(**{**OFF, "bias": 0.2}))(images, masks, seed=9)
+    assert float(x.std()) > 0.03
+    assert float((x[..., 1:] - x[..., :-1]).abs().max()) < 0.03

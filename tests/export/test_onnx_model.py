@@ -13,6 +13,7 @@ from segkit.errors import ConfigError
 from segkit.export.onnx_model import export_onnx, set_metadata
 from segkit.model_metadata import ModelMetadata
 from segkit.models.deployed import DeployedNet
+from segkit.models.normalise import Normalise
 from segkit.models.registry import build
 
 METADATA = ModelMetadata(
@@ -30,7 +31,7 @@ METADATA = ModelMetadata(
 
 def small() -> DeployedNet:
     torch.manual_seed(0)
-    return DeployedNet(build("unet", in_channels=3, classes=2, width=2), [0.1] * 3, [0.2] * 3)
+    return DeployedNet(build("unet", in_channels=3, classes=2, width=2), Normalise([0.1] * 3, [0.2] * 3))
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +91,7 @@ def test_a_failed_export_leaves_the_old_file(tmp_path: Path) -> None:
     target = tmp_path / "model.onnx"
     target.write_text("the old file")
     with pytest.raises(RuntimeError):
-        export_onnx(DeployedNet(torch.nn.Conv2d(7, 2, 1), [0.1] * 3, [0.2] * 3), METADATA, target)
+        export_onnx(DeployedNet(torch.nn.Conv2d(7, 2, 1), Normalise([0.1] * 3, [0.2] * 3)), METADATA, target)
     assert target.read_text() == "the old file"
     assert list(tmp_path.iterdir()) == [target]
 
@@ -99,5 +100,5 @@ def test_refuses_what_one_file_cannot_hold(tmp_path: Path) -> None:
     with torch.device("meta"):
         net = build("fcn", in_channels=3, classes=2, width=128)
     with pytest.raises(ConfigError, match="2 GB"):
-        export_onnx(DeployedNet(net, [0.1] * 3, [0.2] * 3), METADATA, tmp_path / "model.onnx")
+        export_onnx(DeployedNet(net, Normalise([0.1] * 3, [0.2] * 3)), METADATA, tmp_path / "model.onnx")
     assert not list(tmp_path.iterdir())

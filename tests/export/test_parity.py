@@ -17,6 +17,7 @@ from segkit.export.parity import Parity, check_parity, dice_delta, export_checke
 from segkit.inference.session import Model
 from segkit.model_metadata import ModelMetadata
 from segkit.models.deployed import DeployedNet
+from segkit.models.normalise import Normalise
 
 METADATA = ModelMetadata(
     model="threshold",
@@ -55,7 +56,7 @@ class Branching(Bands):
 
 
 def deployed(net: nn.Module) -> DeployedNet:
-    return DeployedNet(net, [0.0], [1.0])
+    return DeployedNet(net, Normalise([0.0], [1.0]))
 
 
 def batches() -> Iterator[tuple[str, Images, Images]]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import nibabel
@@ -64,6 +65,8 @@ def test_channels_must_lie_on_one_grid(tmp_path: Path) -> None:
     ("name", "content", "reason"),
     [
         ("a.tif", b"", "is empty"),
+        ("study.tar.xz", b"\xfd7zXZ\0" + bytes(99), "an archive other than zip; unpack it"),
+        ("study.tgz", gzip.compress(bytes(257) + b"ustar" + bytes(999)), "an archive other than zip; unpack it"),
         ("a.txt", b"hello", "TIFF, PNG, NIfTI and DICOM"),
         ("a.nii", b"hello", "no NIfTI header"),
         ("a.nii.gz", b"\x1f\x8bhello", "gzip"),

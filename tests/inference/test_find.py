@@ -6,13 +6,19 @@ from pathlib import Path
 import pytest
 
 from segkit.errors import SegkitError
+from segkit.inference import catalogue
 from segkit.inference.find import find_model
+
+
+@pytest.fixture(autouse=True)
+def nothing_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalogue, "PACKAGED", tmp_path / "pretrained")
+    monkeypatch.setenv("SEGKIT_CACHE", str(tmp_path / "cache"))
 
 
 @pytest.fixture
 def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("SEGKIT_CACHE", raising=False)
     for age, name in enumerate(("unet-old", "unet-new", "sweep/unet-deep", "fcn-1")):
         folder = tmp_path / "runs" / name
         folder.mkdir(parents=True)
@@ -37,8 +43,7 @@ def test_a_path_a_run_or_the_beginning_of_its_name(runs: Path, name: str, found:
     assert find_model(name) == Path(found)
 
 
-def test_the_cache_has_models_by_name(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SEGKIT_CACHE", str(tmp_path / "cache"))
+def test_the_cache_has_models_by_name(runs: Path, tmp_path: Path) -> None:
     model = tmp_path / "cache" / "models" / "brain.onnx"
     model.parent.mkdir(parents=True)
     model.touch()

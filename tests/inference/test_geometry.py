@@ -180,6 +180,34 @@ def test_dicom_nifti_and_tiff_give_the_same_mask_in_space(tmp_path: Path) -> Non
         np.testing.assert_array_equal(mask_file(model, tmp_path / "same.nii").transpose(2, 1, 0), expected)
 
 
+def test_any_of_48_axis_orders_as_dicom_gives_the_same_mask_in_the_patient(tmp_path: Path) -> None:
+    model = segmenter(tmp_path)
+    data, affine = blob((9, 14, 11)), base((5.0, 0.8, 0.8))
+    expected = expected_classes(to_uint8(data[..., None], keep_uint8=False)[..., 0])
+    voxels = np.argwhere(np.ones(data.shape, bool))
+    for number, (order, signs) in enumerate(ORIENTATIONS):
+        image, placed = turned(data, affine, order, signs)
+        axes = np.diag([-1, -1, 1]) @ placed[:3, :3]  # to left, posterior, superior
+        column, row, gap = np.linalg.norm(axes, axis=0)
+        orientation = (*(axes[:, 0] / column), *(axes[:, 1] / row))
+        # A left-handed grid is stored with its last slice first.
+        first = (
+            placed
+            if np.linalg.det(axes) > 0
+            else placed @ nibabel.affines.from_matvec(np.diag([1, 1, -1]), [0, 0, image.shape[2] - 1])
+        )
+        slices = image if first is placed else image[:, :, ::-1]
+        write_series(
+            tmp_path / str(number), slices.transpose(2, 1, 0), orientation=orientation,
+            origin=tuple(first[:3, 3] * [-1, -1, 1]), pixel=(row, column), gap=gap,
+        )  # fmt: skip
+        scan = read_scan(tmp_path / str(number))
+        mask = scan.nifti.to_file(model.segment(scan).mask)
+        at = nibabel.affines.apply_affine(np.linalg.inv(scan.affine) @ affine, voxels)
+        assert np.abs(at - np.rint(at)).max() < 1e-3
+        np.testing.assert_array_equal(mask[tuple(np.rint(at).astype(int).T)], expected[tuple(voxels.T)])
+
+
 @pytest.mark.parametrize("sizes", [(1.0, 1.0, 1.0), (0.7, 0.7, 2.0), (-1.25, 1.25, 0.8)])
 @pytest.mark.parametrize("pixel_mm", [None, (1.0, 1.0)])
 def test_the_volume_and_diameter_of_a_sphere(tmp_path: Path, sizes, pixel_mm) -> None:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from segkit.models.deployed import DeployedNet
+from segkit.models.normalise import Normalise
 
 MEAN, STD = [0.1, 0.4], [0.5, 0.25]
 
@@ -21,7 +22,7 @@ class Recorder(nn.Module):
 def test_normalises_and_pads_with_black() -> None:
     image = np.random.default_rng(0).integers(0, 256, (2, 33, 47, 2), dtype=np.uint8)
     net = Recorder()
-    deployed = DeployedNet(net, MEAN, STD)
+    deployed = DeployedNet(net, Normalise(MEAN, STD))
     logits = deployed.logits(torch.from_numpy(image))
     black = np.zeros((2, 64, 64, 2))
     black[:, :33, :47] = image / 255.0
@@ -33,7 +34,7 @@ def test_normalises_and_pads_with_black() -> None:
 
 def test_mask_is_the_most_probable_class() -> None:
     image = torch.randint(0, 256, (3, 40, 50, 2), dtype=torch.uint8)
-    mask, probability = DeployedNet(Recorder(), MEAN, STD)(image)
+    mask, probability = DeployedNet(Recorder(), Normalise(MEAN, STD))(image)
     assert mask.dtype == torch.uint8
     assert mask.shape == (3, 40, 50)
     assert probability.dtype == torch.float32
@@ -43,7 +44,7 @@ def test_mask_is_the_most_probable_class() -> None:
 
 def test_keeps_channels_last_and_float32_under_autocast() -> None:
     net = nn.Conv2d(2, 3, 1)
-    deployed = DeployedNet(net, MEAN, STD)
+    deployed = DeployedNet(net, Normalise(MEAN, STD))
     image = torch.randint(0, 256, (2, 40, 50, 2), dtype=torch.uint8)
     assert deployed.prepare(image).is_contiguous(memory_format=torch.channels_last)
     with torch.autocast("cpu", torch.bfloat16):
@@ -51,10 +52,10 @@ def test_keeps_channels_last_and_float32_under_autocast() -> None:
 
 
 def test_buffers_travel_with_the_state() -> None:
-    assert {"mean", "std"} <= set(DeployedNet(Recorder(), MEAN, STD).state_dict())
+    assert {"normalise.mean", "normalise.std"} <= set(DeployedNet(Recorder(), Normalise(MEAN, STD)).state_dict())
 
 
 @pytest.mark.parametrize(("mean", "std"), [([0.1], [0.2, 0.3]), ([0.1], [0.0]), ([0.1], [float("nan")])])
 def test_refuses_what_cannot_normalise(mean: list[float], std: list[float]) -> None:
     with pytest.raises(ValueError, match="positive std"):
-        DeployedNet(Recorder(), mean, std)
+        Normalise(mean, std)

@@ -14,6 +14,7 @@ from segkit.export.onnx_model import export_onnx
 from segkit.model_metadata import MASK, PROBABILITY, ModelMetadata
 from segkit.models.deployed import DeployedNet
 from segkit.models.fcn import FCN8s
+from segkit.models.normalise import Normalise
 from segkit.models.registry import build
 
 WIDTH = 4
@@ -34,7 +35,7 @@ class NetTests:
     def settled(self, channels: int = 3, classes: int = 2) -> DeployedNet:
         """A net whose batch norms have seen noise, and that sees every class in it; in evaluation mode."""
         net = self.net(channels, classes)
-        deployed = DeployedNet(net, [0.5] * channels, [0.3] * channels)
+        deployed = DeployedNet(net, Normalise([0.5] * channels, [0.3] * channels))
         images = torch.randint(0, 256, (8, 64, 64, channels), dtype=torch.uint8)
         with torch.no_grad():
             for _ in range(20):

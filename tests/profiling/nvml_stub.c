@@ -508,6 +508,7 @@ nvmlReturn_t nvmlGpmMetricsGet(gpm_request *request) {
     if (request->first->of != request->second->of || request->first->when >= request->second->when) return INVALID;
     static const unsigned ids[] = {2, 5, 10, 21, 20};
     device *d = request->second->of;
+    if (request->second->when - request->first->when < 0.09) return INVALID;  // sooner than the counters are renewed
     double from = request->first->when, to = request->second->when, idle = started + d->gpm_from - from;
     double busy = 1 - fmin(fmax(idle / (to - from), 0), 1);
     for (unsigned i = 0; i < request->count; i++) {

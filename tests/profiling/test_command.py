@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import pty
 import signal
 import subprocess
 import sys
@@ -63,11 +66,11 @@ def test_a_command_that_dies_of_a_signal(segkit: Run) -> None:
 
 def heed_signals() -> None:
     """Undo what nohup and background jobs do to their children: a shell cannot trap a signal that is ignored."""
-    for number in (signal.SIGINT, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, signal.SIG_DFL)
 
 
-@pytest.mark.parametrize("name", ["TERM", "USR1", "INT", "HUP"])
+@pytest.mark.parametrize("name", ["TERM", "USR1", "INT", "HUP", "QUIT", "ALRM"])
 def test_signals_are_passed_on(tmp_path: Path, name: str) -> None:
     script = f"trap 'echo {name} >> got; exit 7' {name}; touch ready; while :; do sleep 0.05; done"
     running = subprocess.Popen(
@@ -89,6 +92,33 @@ def test_signals_are_passed_on(tmp_path: Path, name: str) -> None:
     assert running.returncode == 7
     assert b"profile in out" in stderr
     assert list((tmp_path / "out").glob("sampler-*.json"))
+
+
+@pytest.mark.parametrize("key", [b"\x03", b"\x1c"])
+@pytest.mark.parametrize("redirected", ["", "< /dev/null"])
+def test_a_key_of_the_terminal_reaches_the_command_once(tmp_path: Path, key: bytes, redirected: str) -> None:
+    name = "INT" if key == b"\x03" else "QUIT"
+    script = f"trap 'echo {name} >> got' {name}; touch ready; until test -e got; do sleep 0.05; done; sleep 0.5; exit 7"
+    (tmp_path / "script").write_text(script)
+    # Nothing that a key's signal would end may stand between the terminal and segkit.
+    whole = f"exec {sys.executable} -m segkit profile -o out -- sh script {redirected}"
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(tmp_path)
+        heed_signals()
+        os.execvpe("sh", ["sh", "-c", whole], clean_environment())
+    until = time.monotonic() + 30
+    while not (tmp_path / "ready").exists() and time.monotonic() < until:
+        time.sleep(0.02)
+    time.sleep(0.2)
+    os.write(terminal, key)
+    with contextlib.suppress(OSError):  # how a terminal's other end says that all have left
+        while os.read(terminal, 4096):
+            pass
+    _, status = os.waitpid(pid, 0)
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(status) == 7
+    assert (tmp_path / "got").read_text() == f"{name}\n"
 
 
 def wait_for(file: Path, process: subprocess.Popen[bytes]) -> None:

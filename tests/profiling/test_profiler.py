@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -17,6 +18,7 @@ from segkit.profiling.analysis import read_ranks, summarise
 from segkit.profiling.place import Place
 from segkit.profiling.profiler import batch_size
 from segkit.profiling.records import PhaseRecord, StepRecord, read_lines, read_rank_infos
+from segkit.resources import granted_cpus
 from tests.conftest import clean_environment
 
 
@@ -218,6 +220,14 @@ def test_the_live_line_tells_the_stall_share(tmp_path: Path) -> None:
             time.sleep(0.001)
         p.clock.flush()
         assert p.live() == f"stall {p.clock.recent.starved:5.1%}"
+
+
+def test_without_a_gpu_the_live_line_tells_the_cpus(tmp_path: Path) -> None:
+    with quiet(tmp_path, device="cpu", interval=0.1) as p:
+        until = time.monotonic() + 20
+        while "cpu" not in p.live() and time.monotonic() < until:
+            time.sleep(0.01)
+        assert re.fullmatch(rf"stall  0\.0%  cpu \d\.\d/{granted_cpus()}", p.live())
 
 
 @pytest.mark.parametrize(

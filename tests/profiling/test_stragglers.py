@@ -174,8 +174,7 @@ def test_a_slowed_rank_is_found_among_real_ranks(trained: dict[str, RunSummary],
     assert (fast.rank, slow.rank, fast.steps, slow.steps) == (0, 1, STEPS, STEPS)
     assert fast.sync_s is not None
     assert slow.sync_s is not None
-    assert fast.sync_s > 0.8 * SLEEP  # rank 0 waited for what rank 1 slept
-    assert slow.sync_s < 0.5 * SLEEP
+    assert fast.sync_s - slow.sync_s > 0.5 * SLEEP  # rank 0 waited for what rank 1 slept
     assert summary.straggler is not None
     assert (summary.straggler.rank, summary.straggler.cause) == (1, place)
     assert summary.verdict is not None
@@ -189,3 +188,4 @@ def test_one_rank_of_a_host_samples_it(trained: dict[str, RunSummary]) -> None:
         times = host.series["t"]
         assert times == sorted(times)  # type: ignore[type-var]
         assert summary.description["device"] == "2 x CPU"
+        assert host.processes == 2  # with what both ranks used

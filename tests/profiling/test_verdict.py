@@ -132,6 +132,69 @@ def test_a_gpu_is_called_an_accelerator() -> None:
     assert "CUDA events" in verdict.sure
 
 
+def test_what_hiding_the_loader_gives_is_bounded_by_the_cpus_that_it_shares_with_the_net() -> None:
+    def sentence(cpus: int, **seconds: float) -> str:
+        hosts = [host_summary(cpus=cpus, cpu_main=1.6)]
+        verdict = decide(replace(run_summary(starved=40.0), hosts=hosts))
+        assert verdict is not None
+        return verdict.sentence
+
+    assert "Use 1 worker: expect up to 133.3 images/s (now 80)." in sentence(8)  # 80 x 100 s / 60 s: the net's own pace
+    assert "Use 1 worker: expect up to 100 images/s (now 80)." in sentence(2)  # 80 x 2 / 1.6: both CPUs always busy
+
+    full = decide(replace(run_summary(starved=40.0), hosts=[host_summary(cpus=2, cpu_main=1.95)]))
+    assert full is not None
+    assert "more workers would take them from it" in full.sentence
+    assert "expect" not in full.sentence
+    assert full.advice[0].startswith("Loader and net share the CPUs")
+
+    on_gpu = replace(run_summary(starved=40.0), hosts=[host_summary(cpus=2, cpu_main=1.95)])
+    on_gpu.description["device"] = "1 x NVIDIA H100"
+    verdict = decide(on_gpu)
+    assert verdict is not None
+    assert "expect up to 133.3" in verdict.sentence  # the net needs no CPU
+
+
+def test_the_workers_of_all_ranks_of_a_node_count() -> None:
+    two = [rank_summary(0, step_s=1.0, starved_s=0.4), rank_summary(1, step_s=1.0, starved_s=0.4)]
+
+    def kind(used: float, processes: int) -> str:
+        hosts = [host_summary(cpus=8, cpu_workers=used, processes=processes)]
+        return kind_of(replace(run_summary(1, starved=40.0), ranks=two, hosts=hosts))
+
+    assert kind(1.6, 2) == "prep"  # 0.8 of a CPU for each of two workers
+    assert kind(0.8, 1) == "prep"  # only one rank's worker was sampled
+    assert kind(0.8, 2) == "loader"
+
+
+def test_other_programs_on_the_machine_make_it_less_sure() -> None:
+    def sure(**values: float) -> str:
+        host = host_summary(**{"cpus": 4, "machine_cpus": 4, "cpu_main": 1.5, "cpu_workers": 0.5, **values})
+        verdict = decide(replace(run_summary(), hosts=[host]))
+        assert verdict is not None
+        return verdict.sure
+
+    crowded = sure(cpu_machine=3.8)
+    assert crowded.startswith(
+        "Less sure: other programs took 1.8 of the 4 CPUs of node1 meanwhile; 100 steps on 1 rank, images/s ± 1.2 %"
+    )
+    assert sure(cpu_machine=3.0).startswith("Sure: 100 steps")  # a CPU was free
+    assert sure(cpu_machine=2.4, cpus=2, machine_cpus=4).startswith("Sure: 100 steps")  # whose CPUs, nobody knows
+    assert sure(cpu_machine=4.0, cpu_main=3.6).startswith("Sure: 100 steps")  # this job's own work
+    assert sure().startswith("Sure: 100 steps")  # the machine was not sampled
+
+    two = [rank_summary(0), rank_summary(1)]
+    for processes, word in ((1, "Sure"), (2, "Less sure")):  # of the one, the other rank may be the crowd
+        host = host_summary(cpus=4, machine_cpus=4, cpu_machine=4.0, processes=processes)
+        verdict = decide(replace(run_summary(), ranks=two, hosts=[host]))
+        assert verdict is not None
+        assert verdict.sure.startswith(f"{word}: ")
+
+    few = decide(replace(run_summary(), steps=9, hosts=[host_summary(machine_cpus=4, cpu_machine=4.0)]))
+    assert few is not None
+    assert few.sure == "Not sure: other programs took 3.0 of the 4 CPUs of node1 meanwhile."
+
+
 def test_how_sure_it_is() -> None:
     def sure(interval: Interval | None) -> str:
         verdict = decide(replace(run_summary(), images_per_s=interval))
@@ -172,7 +235,9 @@ def test_ranks_of_a_node_share_its_cpus() -> None:
 
 
 def test_workers_beyond_the_grant_are_not_advised() -> None:
-    verdict = decide(replace(run_summary(2, starved=60.0), hosts=[host_summary(cpus=2, cpu_workers=1.9)]))
+    summary = replace(run_summary(2, starved=60.0), hosts=[host_summary(cpus=2, cpu_workers=1.9)])
+    summary.description["device"] = "1 x NVIDIA H100"
+    verdict = decide(summary)
     assert verdict is not None
     assert "Use" not in verdict.sentence
     assert verdict.advice[0].startswith("More workers than the granted CPUs would be needed")

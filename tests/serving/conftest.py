@@ -49,7 +49,7 @@ class Server:
     def post(self, body: bytes, **options: Any) -> httpx.Response:
         query = {key: value for key, value in options.items() if key != "accept"}
         headers = {"Accept": options.get("accept", "*/*")}
-        return httpx.post(f"{self.url}segment", content=body, params=query, headers=headers, timeout=60)
+        return httpx.post(f"{self.url}segment", content=body, params=query, headers=headers, timeout=180)
 
     def log(self) -> list[dict[str, Any]]:
         """The access log so far."""

@@ -32,11 +32,13 @@ class Held:
     def __init__(self) -> None:
         self.metadata = threshold_metadata(channels=1, size=(SIZE, SIZE))
         self.batches: list[list[int]] = []  # the value of each slice, of each batch
+        self.beside: list[bool] = []  # whether each batch was told of others
         self.go = threading.Event()
         self.began = threading.Event()
         self.fail_on: int | None = None
 
-    def run(self, outputs: Sequence[str], images: NDArray[np.uint8]) -> list[Any]:
+    def run(self, outputs: Sequence[str], images: NDArray[np.uint8], *, beside: bool) -> list[Any]:
+        self.beside.append(beside)
         self.began.set()
         assert self.go.wait(10)
         values = images[:, 0, 0, 0].tolist()
@@ -238,9 +240,9 @@ def test_a_second_batch_does_not_wait_for_the_first(model: Held) -> None:
     together = threading.Barrier(2, timeout=5)
     run = model.run
 
-    def meet(outputs: Sequence[str], images: NDArray[np.uint8]) -> list[Any]:
+    def meet(outputs: Sequence[str], images: NDArray[np.uint8], *, beside: bool) -> list[Any]:
         together.wait()
-        return run(outputs, images)
+        return run(outputs, images, beside=beside)
 
     model.run = meet  # type: ignore[method-assign]
     model.go.set()
@@ -249,13 +251,29 @@ def test_a_second_batch_does_not_wait_for_the_first(model: Held) -> None:
     batcher.close()
 
 
+def test_a_batch_is_told_whether_it_shares_the_cpus(model: Held) -> None:
+    batcher = Batcher(BatchConfig(batch=1, delay_ms=0.0, parallel=2))
+    one = served(model)
+    first = batcher.submit(one, slices(1), (MASK,), Ticket())
+    assert model.began.wait(5)
+    model.began.clear()
+    second = batcher.submit(one, slices(2), (MASK,), Ticket())
+    assert model.began.wait(5)
+    model.go.set()
+    for future in (first, second):
+        future.result(5)
+    batcher.submit(one, slices(3), (MASK,), Ticket()).result(5)
+    batcher.close()
+    assert model.beside == [False, True, False]
+
+
 def test_a_model_that_answers_another_shape_fails_its_request_and_not_the_server(batcher: Batcher, model: Held) -> None:
     model.go.set()
     run = model.run
-    model.run = lambda outputs, images: [run(outputs, images)[0], 1]  # type: ignore[method-assign]
+    model.run = lambda outputs, images, beside: [run(outputs, images, beside=beside)[0], 1]  # type: ignore[method-assign]
     with pytest.raises(ValueError, match="zip"):
         batcher.submit(served(model), slices(1), (MASK,), Ticket()).result(5)
-    model.run = lambda outputs, images: [np.zeros(())]  # type: ignore[method-assign]
+    model.run = lambda outputs, images, beside: [np.zeros(())]  # type: ignore[method-assign]
     with pytest.raises((IndexError, TypeError)):
         batcher.submit(served(model), slices(1), (MASK,), Ticket()).result(5)
     model.run = run  # type: ignore[method-assign]

@@ -15,10 +15,11 @@ from PIL import Image
 from segkit.errors import SegkitError
 from segkit.imaging.read import read_scan
 from segkit.serving.archive import is_zip, unpack
+from segkit.serving.budget import Budget
 from segkit.serving.claims import claims_of
 from segkit.serving.config import Limits
 from segkit.serving.errors import RequestError
-from segkit.serving.upload import inspect
+from segkit.serving.upload import Inspector, Upload
 from tests.serving.conftest import encoded, picture
 
 LIMITS = Limits(max_body_mb=1.0, max_slices=20, max_megavoxels=1.0)
@@ -195,12 +196,16 @@ def test_an_encrypted_zip_is_refused(tmp_path: Path) -> None:
         unpacked(path, tmp_path)
 
 
+def inspected(folder: Path) -> Upload:
+    return Inspector(folder, LIMITS, Budget(2**30, "full").share(), ("pre", "flair", "post"), {}).inspect()
+
+
 def test_a_zip_with_one_file_is_that_file(tmp_path: Path) -> None:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         archive.writestr("scan.png", encoded(picture(), "PNG"))
     (tmp_path / "scan").write_bytes(buffer.getvalue())
-    upload = inspect(tmp_path, LIMITS)
+    upload = inspected(tmp_path)
     assert upload.format == "png"
     assert isinstance(upload.source, Path)
     np.testing.assert_array_equal(read_scan(upload.source).pixels[0], picture())
@@ -208,7 +213,7 @@ def test_a_zip_with_one_file_is_that_file(tmp_path: Path) -> None:
 
 def test_a_zip_of_slices_claims_all_of_them(tmp_path: Path) -> None:
     zipped(tmp_path, {f"s{index}.tif": encoded(picture(index)) for index in range(5)})
-    upload = inspect(tmp_path, LIMITS)
+    upload = inspected(tmp_path)
     assert upload.claims is not None
     assert upload.claims.values == 5 * 64 * 64 * 3
     assert upload.names == tuple(f"s{index}.tif" for index in range(5))

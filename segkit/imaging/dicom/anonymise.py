@@ -14,7 +14,8 @@ from segkit.errors import SegkitError
 if TYPE_CHECKING:
     from pydicom import DataElement, Dataset
 
-_DUMMIES = {"DA": "00010101", "TM": "000000", "DT": "00010101000000", "AS": "000Y", "UR": "http://anonymous.invalid"}
+# The earliest date that validators take for one.
+_DUMMIES = {"DA": "19000101", "TM": "000000", "DT": "19000101000000", "AS": "000Y", "UR": "http://anonymous.invalid"}
 _TIMES = ("DA", "TM", "DT")
 _TEXT = ("AE", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UT")
 _NUMBERS = ("DS", "IS", "FD", "FL", "SS", "US", "SL", "UL", "SV", "UV")
@@ -87,12 +88,18 @@ class Anonymiser:
         return self._uids.setdefault(old, str(generate_uid(prefix=None)))
 
     def _walk(self, dataset: Dataset) -> None:
+        from pydicom.datadict import dictionary_has_tag, repeater_has_tag
+
         for tag in list(dataset.keys()):
-            if tag.is_private:
+            if tag.is_private or not (dictionary_has_tag(tag) or repeater_has_tag(tag)):  # nobody knows what it says
                 del dataset[tag]
                 continue
             action = self._action(tag)
-            element = dataset[tag]
+            try:
+                element = dataset[tag]
+            except Exception:  # a value that its type does not allow: nobody can read what it says
+                del dataset[tag]
+                continue
             if action is not None:
                 action(dataset, element)
             if tag in dataset and element.VR == "SQ":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -38,18 +38,33 @@ class Candidate:
     role: str = ""  # of ROLES; "" for none
 
 
+Rank = Callable[[Candidate], Sequence[tuple[float, str]]]  # in falling order: a value, and what a lower one means
+
+
 @dataclass
 class Choice:
     """The stack of each role, and what the user should know.
 
     Attributes:
         recognised: False where the only series is taken for every channel, whatever it is.
+        beaten: by the id of a stack that was passed over: which one goes before it, and why.
     """
 
     roles: dict[str, Stack] = field(default_factory=dict)
     candidates: list[Candidate] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     recognised: bool = True
+    beaten: dict[int, str] = field(default_factory=dict)
+
+    def best(self, rivals: list[Candidate], rank: Rank) -> Stack:
+        """The first by rank; of the others it is noted what they lack."""
+        winner = max(rivals, key=lambda one: [value for value, _ in rank(one)])
+        for rival in rivals:
+            pairs = zip(rank(winner), rank(rival), strict=True)
+            lacks = next((what for (most, _), (own, what) in pairs if own < most), None)
+            if lacks is not None:
+                self.beaten[id(rival.stack)] = f"{winner.stack.name} goes before it: {lacks}"
+        return winner.stack
 
 
 def roles_of(channels: Sequence[str]) -> tuple[str, ...]:
@@ -72,7 +87,7 @@ def roles_of(channels: Sequence[str]) -> tuple[str, ...]:
 
 
 def choose(study: Study, picks: Mapping[str, str], wanted: Sequence[str] = ("pre", "flair", "post")) -> Choice:
-    """Choose a stack for each wanted role. `picks` overrides by series number, series UID or folder.
+    """Choose a stack for each wanted role. `picks` overrides by series number (5, or 5/2 for a part), UID or folder.
 
     Raises:
         SegkitError: a pick that names no usable series, or no FLAIR among several series.
@@ -114,12 +129,12 @@ def _nothing(study: Study) -> str:
 
 def _picked(role: str, pick: str, study: Study) -> Stack:
     """The stack that a flag names."""
-    found = [stack for stack in study.stacks if str(stack.series_number) == pick or stack.series_uid == pick]
+    found = [stack for stack in study.stacks if pick in _names(stack)]
     if not found and Path(pick).exists():
         place = Path(pick).resolve()
         found = [stack for stack in study.stacks if place in (at := stack.first.member.path.resolve(), *at.parents)]
     if not found:
-        listed = ", ".join(sorted({str(stack.series_number) for stack in study.stacks}))
+        listed = ", ".join(dict.fromkeys(_names(stack)[stack.parts > 1] for stack in study.stacks))
         raise SegkitError(f"--{role} {pick}: no such series; there are the numbers {listed}")
     usable = [stack for stack in found if not stack.fault]
     if not usable:
@@ -129,13 +144,19 @@ def _picked(role: str, pick: str, study: Study) -> Stack:
     return max(usable, key=lambda stack: len(stack.present))
 
 
+def _names(stack: Stack) -> tuple[str, ...]:
+    """What a flag may call a stack: 5, for part 2 of it 5/2, or the series UID."""
+    return (str(stack.series_number), f"{stack.series_number}/{stack.part}", stack.series_uid)
+
+
 def _find_reference(role: str, usable: list[Candidate], choice: Choice) -> Stack:
     """The best series of a role; the only series of a study, whatever it is."""
     kind = {"flair": "flair", "t2": "t2"}.get(role, "t1")
     contrasts = ("", role) if kind == "t1" else ("",)
     found = [one for one in usable if one.finding.kind == kind and one.finding.contrast in contrasts]
     if found:
-        return max(found, key=lambda one: (one.finding.contrast != "", _quality(one.stack))).stack
+        marked = "nothing says which T1 this one is"
+        return choice.best(found, lambda one: [(one.finding.contrast != "", marked), *_quality(one)])
     if len(usable) == 1:
         stack = usable[0].stack
         choice.recognised = False
@@ -146,7 +167,7 @@ def _find_reference(role: str, usable: list[Candidate], choice: Choice) -> Stack
             choice.notes.append(f"{stack.name} is {modality or 'of no modality'}, not MR")
         return stack
     names = ", ".join(candidate.stack.name for candidate in usable[:8])
-    remedy = f"name it with --{role} NUMBER (segkit data inspect shows them)"
+    remedy = f"name it with --{role} NUMBER (`segkit data inspect` shows all)"
     raise SegkitError(f"no {ROLE_NAMES[role]} is recognised among {names}; {remedy}")
 
 
@@ -166,14 +187,14 @@ def _best(role: str, usable: list[Candidate], flair: Stack, choice: Choice) -> S
         rivals = marked or [one for one in rivals if one.finding.contrast == ""]
     if not rivals:
         return None
-    return max(rivals, key=lambda one: (_likeness(one.stack, flair), _quality(one.stack))).stack
+    return choice.best(rivals, lambda one: [*_likeness(one.stack, flair), *_quality(one)])
 
 
 def _by_time(rivals: list[Candidate], choice: Choice) -> list[Candidate]:
     """Of T1 series that nothing marks, the later of two alike is the one after contrast."""
     plain = [one for one in rivals if one.finding.contrast == "" and acquisition_time(one.stack)]
     plain.sort(key=lambda one: acquisition_time(one.stack))
-    if len(plain) < 2 or _geometry(plain[0].stack) != _geometry(plain[-1].stack):
+    if len(plain) < 2 or not same_grid(plain[0].stack, plain[-1].stack):
         return []
     if acquisition_time(plain[0].stack) == acquisition_time(plain[-1].stack):
         return []
@@ -182,20 +203,30 @@ def _by_time(rivals: list[Candidate], choice: Choice) -> list[Candidate]:
     return [plain[-1]]
 
 
-def _quality(stack: Stack) -> tuple[float, ...]:
+def _quality(candidate: Candidate) -> list[tuple[float, str]]:
     """What makes a series the better of two: a real volume, axial, original, of many slices, scanned first."""
-    return (
-        float(len(stack.present) >= _FEW_SLICES),
-        float(not is_derived(stack)),
-        float(plane_of(stack) == "axial"),
-        float(len(stack.present)),
-        -float(stack.series_number or 0),
-    )
+    stack = candidate.stack
+    return [
+        (len(stack.present) >= _FEW_SLICES, "this one has few slices"),
+        (not is_derived(stack), "this one is computed from others"),
+        (plane_of(stack) == "axial", "this one is not axial"),
+        (len(stack.present), "this one has fewer slices"),
+        (-(stack.series_number or 0), "this one's number is higher"),
+        (-stack.part, "this one is a later part"),
+    ]
 
 
-def _likeness(stack: Stack, flair: Stack) -> tuple[float, ...]:
-    same_plane = plane_of(stack) == plane_of(flair)
-    return float(len(stack.present) >= _FEW_SLICES), float(_geometry(stack) == _geometry(flair)), float(same_plane)
+def _likeness(stack: Stack, flair: Stack) -> list[tuple[float, str]]:
+    return [
+        (len(stack.present) >= _FEW_SLICES, "this one has few slices"),
+        (same_grid(stack, flair), "this one is on another grid than FLAIR"),
+        (plane_of(stack) == plane_of(flair), "this one lies in another plane than FLAIR"),
+    ]
+
+
+def same_grid(one: Stack, other: Stack) -> bool:
+    """Whether two stacks have the same size, place and direction, as far as their headers are rounded alike."""
+    return _geometry(one) == _geometry(other)
 
 
 def _geometry(stack: Stack) -> tuple[float, ...]:

@@ -18,6 +18,7 @@ from segkit.imaging.scan import MAX_BYTES
 from segkit.imaging.sniff import ZIP_MARKS, looks_like_dicom, unreadable
 
 _MAX_FILES = 200_000  # in one study; more is a whole archive
+_MAX_ARCHIVES = 200  # each is kept open
 _MAX_UNPACKED = 16 * MAX_BYTES  # of one archive
 _HEAD = 1024
 
@@ -27,11 +28,13 @@ class Member:
     """One file: on disk, or inside a zip archive.
 
     `origin` is the path as the user gave it. Errors name that one, because the names below it may be a patient's.
+    `archive` is open and shared by its members: its directory is read once, not for each of some thousand slices.
     """
 
     path: Path
     inside: str = ""
     origin: Path = field(default=Path(), compare=False)
+    archive: zipfile.ZipFile | None = field(default=None, compare=False, repr=False)
 
     def open(self) -> BinaryIO:
         """The file's bytes, unpacked.
@@ -40,8 +43,8 @@ class Member:
             FileError: it cannot be read, is encrypted, or would unpack to more than is read at once.
         """
         try:
-            if self.inside:
-                return _from_zip(self)
+            if self.archive is not None:
+                return _from_zip(self, self.archive)
             with self.path.open("rb") as file:
                 packed = file.read(2) == b"\x1f\x8b"
             return _from_gzip(self) if packed else cast(BinaryIO, self.path.open("rb"))
@@ -68,9 +71,14 @@ def find_members(paths: Iterable[Path]) -> list[Member]:
         FileError: a path that cannot be read, or more files than a study has.
     """
     found: dict[Member, None] = {}
+    archives: set[Path] = set()
     for path in paths:
         for member in _members(path):
             found[member] = None
+            if member.archive is not None:
+                archives.add(member.path)
+            if len(archives) > _MAX_ARCHIVES:
+                raise FileError(path, f"holds more than {_MAX_ARCHIVES} zip archives", "unpack them")
             if len(found) > _MAX_FILES:
                 raise FileError(path, f"holds more than {_MAX_FILES} files", "give the folder of one study")
     return list(found)
@@ -113,9 +121,9 @@ def _members_of_file(path: Path, origin: Path) -> Iterator[Member]:
             if not file.read(4).startswith(ZIP_MARKS):
                 yield Member(path, origin=origin)
                 return
-        with zipfile.ZipFile(path) as archive:
-            names = [info.filename for info in archive.infolist() if not info.is_dir()]
-            size = sum(info.file_size for info in archive.infolist())
+        archive = zipfile.ZipFile(path)
+        names = [info.filename for info in archive.infolist() if not info.is_dir()]
+        size = sum(info.file_size for info in archive.infolist())
     except zipfile.BadZipFile as error:
         raise FileError(origin, "is, or holds, a damaged zip archive") from error
     except OSError as error:
@@ -124,15 +132,14 @@ def _members_of_file(path: Path, origin: Path) -> Iterator[Member]:
         raise FileError(origin, "unpacks to more than a study has", "give the folder of one study")
     for name in sorted(names, key=lambda name: natural_key(Path(name))):
         if not Path(name).name.startswith("."):
-            yield Member(path, name, origin)
+            yield Member(path, name, origin, archive)
 
 
-def _from_zip(member: Member) -> BinaryIO:
-    with zipfile.ZipFile(member.path) as archive:
-        info = archive.getinfo(member.inside)
-        if info.file_size > MAX_BYTES:
-            raise FileError(member.origin, "holds a file that unpacks to more than is read at once")
-        return io.BytesIO(archive.read(info))  # the directory's size is a bound: reading stops there
+def _from_zip(member: Member, archive: zipfile.ZipFile) -> BinaryIO:
+    info = archive.getinfo(member.inside)
+    if info.file_size > MAX_BYTES:
+        raise FileError(member.origin, "holds a file that unpacks to more than is read at once")
+    return io.BytesIO(archive.read(info))  # the directory's size is a bound: reading stops there
 
 
 def _from_gzip(member: Member) -> BinaryIO:

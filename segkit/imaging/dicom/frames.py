@@ -23,7 +23,8 @@ ATTRIBUTES = [
     "MRAcquisitionType", "BodyPartExamined", "RepetitionTime", "EchoTime", "InversionTime", "EchoNumbers",
     "ContrastBolusAgent", "ContrastBolusAgentSequence", "ContrastBolusVolume", "ContrastBolusTotalDose",
     "SliceThickness", "SpacingBetweenSlices", "StudyInstanceUID", "SeriesInstanceUID", "SeriesNumber",
-    "AcquisitionNumber", "InstanceNumber", "AcquisitionTime", "SeriesTime", "ContentTime", "AcquisitionDateTime",
+    "AcquisitionNumber", "InstanceNumber", "AcquisitionDate", "AcquisitionTime", "SeriesDate", "SeriesTime",
+    "ContentDate", "ContentTime", "AcquisitionDateTime", "StudyDate",
     "TemporalPositionIdentifier", "TemporalPositionIndex", "DiffusionBValue", "ImagePositionPatient",
     "ImageOrientationPatient", "FrameOfReferenceUID", "SamplesPerPixel", "PhotometricInterpretation",
     "NumberOfFrames", "Rows", "Columns", "PixelSpacing", "BitsAllocated", "BitsStored", "PixelRepresentation",
@@ -33,6 +34,7 @@ ATTRIBUTES = [
 ]  # fmt: skip
 
 _NO_SCANS = {"SEG", "SR", "PR", "KO", "RTSTRUCT", "RTDOSE", "RTPLAN", "REG", "FID", "RWV", "DOC", "ECG", "M3D"}
+_IMAGES = tuple(f"1.2.840.10008.5.1.4.1.1.{kind}" for kind in ("2", "4", "4.1", "4.4"))  # CT and MR, which have pixels
 _SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
 
 
@@ -87,9 +89,14 @@ class Frame:
 
 def is_scan(header: Dataset) -> bool:
     """Whether the file is an image that could be segmented, rather than a report, a mask or a curve."""
-    if str(value(header, "Modality", "")) in _NO_SCANS or str(value(header, "SOPClassUID", "")) in _SEGMENTATIONS:
+    kind = str(value(header, "SOPClassUID", ""))
+    if str(value(header, "Modality", "")) in _NO_SCANS or kind in _SEGMENTATIONS:
         return False
-    return "Rows" in header and "Columns" in header
+    if "Rows" in header and "Columns" in header:
+        return True
+    if kind in _IMAGES:
+        raise DamagedError("is damaged: it ends before its pixels")
+    return False
 
 
 def frames_of(member: Member, header: Dataset) -> list[Frame]:

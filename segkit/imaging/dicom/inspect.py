@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 
 from segkit.errors import SegkitError
-from segkit.imaging.dicom.choose import Candidate, Choice, choose
+from segkit.imaging.dicom.choose import Candidate, Choice, choose, same_grid
 from segkit.imaging.dicom.reading import value
 from segkit.imaging.dicom.redact import redacted
-from segkit.imaging.dicom.sequences import ROLE_NAMES, is_derived, plane_of
-from segkit.imaging.dicom.stacks import Stack
+from segkit.imaging.dicom.sequences import ROLE_NAMES, classify, is_derived, plane_of
 from segkit.imaging.dicom.volume import open_studies
 
 _WANTED = ("pre", "flair", "post")
@@ -63,16 +62,26 @@ def inspect_dicom(path: Path) -> DicomReport:
     for study in studies:
         try:
             choice = choose(study, {}, _WANTED)
-            remarks = choice.notes
+            remarks = [*choice.notes, *_moved(choice)]
         except SegkitError as error:
-            choice, remarks = Choice(), [str(error)]
-        known = {id(candidate.stack): candidate for candidate in choice.candidates}
-        reports.append(StudyReport([_row(stack, known.get(id(stack))) for stack in study.stacks], remarks))
+            choice = Choice(candidates=[Candidate(stack, classify(stack)) for stack in study.stacks])
+            remarks = [str(error)]
+        reports.append(StudyReport([_row(candidate, choice) for candidate in choice.candidates], remarks))
     return DicomReport(path, reports, notes)
 
 
-def _row(stack: Stack, candidate: Candidate | None) -> dict[str, Any]:
-    first = stack.first
+def _moved(choice: Choice) -> list[str]:
+    """Which of the chosen series would be resampled."""
+    flair = choice.roles["flair"]
+    others = dict.fromkeys(stack.name for stack in choice.roles.values() if not same_grid(stack, flair))
+    return [f"{name} lies on another grid than {flair.name}, onto which it would be resampled" for name in others]
+
+
+def _row(candidate: Candidate, choice: Choice) -> dict[str, Any]:
+    stack, first = candidate.stack, candidate.stack.first
+    reasons = list(candidate.finding.reasons)
+    if not candidate.role and id(stack) in choice.beaten:
+        reasons.append(choice.beaten[id(stack)])
     description = str(value(first.header, "SeriesDescription", ""))
     spacing = None
     if stack.step is not None and first.pixel is not None:
@@ -86,8 +95,8 @@ def _row(stack: Stack, candidate: Candidate | None) -> dict[str, Any]:
         "spacing_mm": spacing,
         "plane": plane_of(stack),
         "derived": is_derived(stack),
-        "role": candidate.role if candidate else "",
-        "reasons": [redacted(reason, first.header) for reason in candidate.finding.reasons] if candidate else [],
+        "role": candidate.role,
+        "reasons": [redacted(reason, first.header) for reason in reasons],
         "problems": [*stack.notes, *([stack.fault] if stack.fault else [])],
     }
 

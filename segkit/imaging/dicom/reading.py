@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import warnings
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -91,7 +92,7 @@ def value(dataset: Any, name: str, default: Any = None) -> Any:
 
 
 def number(dataset: Any, name: str) -> float | None:
-    """An attribute as a number; the first of several; None where there is none."""
+    """An attribute as a finite number; the first of several; None where there is none."""
     found = value(dataset, name)
     if found is None:
         return None
@@ -99,9 +100,10 @@ def number(dataset: Any, name: str) -> float | None:
         with contextlib.suppress(TypeError, IndexError):
             found = found[0]
     try:
-        return float(found)
-    except (TypeError, ValueError):
+        result = float(found)
+    except (TypeError, ValueError, OverflowError):
         return None
+    return result if math.isfinite(result) else None
 
 
 def _complete_meta(dataset: Dataset) -> None:

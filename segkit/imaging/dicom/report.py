@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from segkit.errors import SegkitError
 from segkit.imaging.dicom.author import MANUFACTURER, Author
 from segkit.imaging.dicom.coding import coding_of
 from segkit.imaging.dicom.reading import quiet
+from segkit.imaging.dicom.segmentation import UNFIT
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -20,6 +22,9 @@ def make_report(
 
     `measures` is what `inference.postprocess.measure` gives; `headers` are the images of the segmentation. The
     report is complete but not verified: nobody has looked at it.
+
+    Raises:
+        SegkitError: the images lack what a report must repeat.
     """
     import highdicom
     from highdicom import sr
@@ -44,16 +49,20 @@ def make_report(
             imaging_measurements=groups,
             title=codes.DCM.ImagingMeasurementReport,
         )
-        report: Dataset = sr.Comprehensive3DSR(
-            evidence=[segmentation, *headers],
-            content=content[0],
-            series_instance_uid=highdicom.UID(),
-            series_number=int(segmentation.SeriesNumber) + 1,
-            sop_instance_uid=highdicom.UID(),
-            instance_number=1,
-            manufacturer=MANUFACTURER,
-            is_complete=True,
-        )
+        try:
+            report: Dataset = sr.Comprehensive3DSR(
+                evidence=[segmentation, *headers],
+                content=content[0],
+                series_instance_uid=highdicom.UID(),
+                series_number=int(segmentation.SeriesNumber) + 1,
+                sop_instance_uid=highdicom.UID(),
+                instance_number=1,
+                manufacturer=MANUFACTURER,
+                is_complete=True,
+            )
+        except UNFIT as error:
+            what = f"the images lack what a report must repeat ({type(error).__name__})"
+            raise SegkitError(f"{what}; leave --sr out") from error
     report.ManufacturerModelName = segmentation.ManufacturerModelName
     report.SoftwareVersions = segmentation.SoftwareVersions
     report.SeriesDescription = f"segkit {author.model}, measures"[:64]

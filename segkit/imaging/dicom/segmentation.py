@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from segkit.imaging.dicom.volume import DicomGeometry
 
+# What pydicom and highdicom raise on headers that lack something or say it wrongly; the texts may hold values.
+UNFIT = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 _INSTEAD = "write NIfTI alone: -o mask.nii.gz"
 _BRAIN = ("", "BRAIN", "HEAD", "SKULL")
 # Attributes that every study has but that some files leave out, empty as the standard allows.
@@ -89,7 +91,7 @@ def make_segmentation(
             segmentation.SeriesDescription = f"segkit {author.model}"[:64]
             if "ContentCreatorName" not in segmentation:
                 segmentation.ContentCreatorName = ""  # which must be there, and may be empty: nobody drew it
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except UNFIT as error:
         what = f"cannot be referred to by a segmentation ({type(error).__name__})"
         raise FileError(scan.source, what, _INSTEAD) from error
     return segmentation
@@ -102,6 +104,9 @@ def write_dataset(path: Path, dataset: Dataset) -> None:
             dataset.save_as(temporary, enforce_file_format=True)
     except OSError as error:
         raise FileError(path, f"cannot be written ({error.strerror or error})") from error
+    except UNFIT as error:
+        what = f"cannot be written ({type(error).__name__}: the image lacks what a DICOM file needs)"
+        raise FileError(path, what) from error
 
 
 def _geometry(scan: Scan) -> DicomGeometry:

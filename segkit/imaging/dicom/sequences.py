@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,18 +19,22 @@ ROLE_NAMES = {"pre": "T1 before contrast", "flair": "FLAIR", "post": "T1 after c
 _FLAIR = re.compile(r"flair|tirm|dark.?fluid")
 _T1 = re.compile(r"t1|mp.?rage|spgr|bravo|\bvibe|\btfl|fspgr|mp2rage")
 _T2 = re.compile(r"t2|\btse\b|\bfse\b|propeller|blade")
+# Of the examination, not of one series: "BRAIN W/WO CONTRAST".
+_BOTH = re.compile(r"(?<![a-z])w(?:ith)?[ -]?(?:and |& )?w(?:ith)?[ -]?o(?:ut)?(?![a-z])|pre ?(?:and|[+-])? ?post")
 _POST = re.compile(
-    r"post|\+ ?c\b|\bc ?\+|\+ ?gd|\bgd\b|gado|gad\b|\bce\b|t1.?ce|t1.?gd|t1.?c\b|\bkm\b|contrast|kontrast"
+    r"post(?!er|[ -]?(?:op|rt\b|surg|treat))|\+ ?c\b|\bc ?\+|\+ ?gd|\bgd\b|gado|gad\b|\bce\b|t1.?ce|t1.?gd|t1.?c\b|"
+    r"\bkm\b|contrast|kontrast|\bmdc\b|\binj|\benhanced"
 )
 _PRE = re.compile(
-    r"(?<![a-z])pre(?![a-z])|pre.?contrast|t1.?pre|non.?contrast|without|(?<![a-z])w ?o(?![a-z])|nativ|unenhanced|"
-    r"\bohne\b|plain"
+    r"(?<![a-z])pre(?![a-z])|pre.?contrast|t1.?pre|\bnon?[ -]?(?:con|gad|gd|mdc|km)|without|(?<![a-z])w[ -]?o(?![a-z])|"
+    r"nativ|unenhanced|plain|\bc-(?![a-z0-9])|(?<![a-z0-9])-c\b|\b(?:ohne|vor|sans|avant|sin|sem|senza) "
 )
 _OTHER = re.compile(
     r"dwi|diff|dti|adc|trace|swi|swan|hemo|perf|dsc|\bdce|asl|cbf|cbv|mtt|tmax|angio|tof|mra\b|mrv|loc\b|locali|scout|"
-    r"survey|phase|field.?map|\bb1\b|spectro|\bcsi|svs|bold|fmri|epi\b|ep2d|subtr|\bmip|stir|t2\*|dose|screen|aahead"
+    r"survey|phase|field.?map|\bb1\b|spectro|\bcsi|svs|bold|fmri|epi\b|ep2d|subtr|\bmip|stir|t2\*|dose.?(?:report|info)|"
+    r"screen|aahead"
 )
-_DERIVED = re.compile(r"mpr|reformat|\bref\b|rfmt")
+_DERIVED = re.compile(r"mpr.?range|reformat|\bref\b|rfmt")  # "t1_mpr" is an MPRAGE as it was scanned
 _NO_AGENT = {"", "NO", "NONE", "N", "NO CONTRAST", "W/O"}
 
 
@@ -49,14 +54,19 @@ class Finding:
 
 
 def classify(stack: Stack) -> Finding:
-    """Recognise the sequence of a stack."""
+    """Recognise the sequence of a stack: by its description, else by its protocol's name, else by timing.
+
+    A protocol's name may be that of the whole examination, so that it decides only what the description leaves open.
+    """
     frame = stack.first
-    text = _text(frame.header)
-    kinds = str(value(frame.header, "ImageType", "")).lower()
-    if (found := _OTHER.search(text)) or (found := re.search("locali|adc|trace|projection|mosaic", kinds)):
-        return Finding("", "", (f'"{found.group().strip()}" is none of the sequences',))
+    description, protocol = (_plain(value(frame.header, name, "")) for name in ("SeriesDescription", "ProtocolName"))
     timing, why = _by_timing(frame)
-    kind, words = _by_words(text, timing)
+    kind, words = _by_words(description, timing)
+    other = _OTHER.search(description) or re.search("locali|adc|trace|projection|mosaic", _image_type(stack))
+    if other or (not kind and (other := _OTHER.search(protocol))):
+        return Finding("", "", (f'"{other.group().strip()}" is none of the sequences',))
+    if not kind:
+        kind, words = _by_words(protocol, timing)
     reasons = [words] if words else []
     if why and (not kind or timing == kind):
         reasons.append(why)
@@ -65,15 +75,15 @@ def classify(stack: Stack) -> Finding:
     kind = kind or timing
     contrast = ""
     if kind == "t1":
-        contrast, reason = _contrast(frame, text)
+        contrast, reason = _contrast(frame, description, protocol)
         reasons += [reason] if reason else []
     return Finding(kind, contrast, tuple(reasons))
 
 
 def is_derived(stack: Stack) -> bool:
     """Whether the images were computed from others: a reformat, a secondary capture."""
-    header = stack.first.header
-    return bool(_DERIVED.search(_text(header))) or "DERIVED" in str(value(header, "ImageType", ""))
+    text = _plain(value(stack.first.header, "SeriesDescription", ""))
+    return bool(_DERIVED.search(text)) or "derived" in _image_type(stack)
 
 
 def plane_of(stack: Stack) -> str:
@@ -86,17 +96,26 @@ def plane_of(stack: Stack) -> str:
 
 
 def acquisition_time(stack: Stack) -> str:
-    """A text that sorts by time; "" where unknown."""
-    for name in ("AcquisitionDateTime", "AcquisitionTime", "SeriesTime", "ContentTime"):
-        if found := value(stack.first.header, name):
-            return str(found)[-13:] if name == "AcquisitionDateTime" else str(found)
+    """A text that sorts by time: date, then time of day; "" where either is unknown."""
+    header = stack.first.header
+    if found := value(header, "AcquisitionDateTime"):
+        return str(found)
+    for kind in ("Acquisition", "Series", "Content"):
+        date, time = value(header, f"{kind}Date", value(header, "StudyDate", "")), value(header, f"{kind}Time")
+        if time:
+            return f"{date}{time}"
     return ""
 
 
-def _text(header: Any) -> str:
-    """Description and protocol in lower case, every run of other signs than + as one space."""
-    words = " ".join(str(value(header, name, "")) for name in ("SeriesDescription", "ProtocolName"))
-    return re.sub(r"[^a-z0-9+*]+", " ", words.lower()).strip()
+def _image_type(stack: Stack) -> str:
+    return str(value(stack.first.header, "ImageType", "")).lower()
+
+
+def _plain(text: Any) -> str:
+    """Lower case without accents, every run of other signs than + - * as one space."""
+    letters = unicodedata.normalize("NFKD", str(text)).lower()
+    letters = "".join(sign for sign in letters if not unicodedata.combining(sign))
+    return re.sub(r"[^a-z0-9+*-]+", " ", letters).strip()
 
 
 def _by_words(text: str, timing: str) -> tuple[str, str]:
@@ -148,12 +167,17 @@ def _times(frame: Frame) -> tuple[float | None, float | None, float | None]:
     return found[0], found[1], found[2]
 
 
-def _contrast(frame: Frame, text: str) -> tuple[str, str]:
-    """Words go before the tag, which scanners keep from the protocol of the whole examination."""
-    if found := _PRE.search(text):
-        return "pre", f'"{found.group().strip()}"'
-    if found := _POST.search(text):
-        return "post", f'"{found.group().strip()}"'
+def _contrast(frame: Frame, description: str, protocol: str) -> tuple[str, str]:
+    """Words go before the tag, which scanners keep from the protocol of the whole examination.
+
+    So does the protocol's name, unless it names a T1 itself.
+    """
+    for text in (description, protocol if _T1.search(protocol) else ""):
+        words = _BOTH.sub(" ", text)
+        if found := _PRE.search(words):
+            return "pre", f'"{found.group().strip()}"'
+        if found := _POST.search(words):
+            return "post", f'"{found.group().strip()}"'
     agent = str(value(frame.header, "ContrastBolusAgent", "")).strip().upper()
     amount = number(frame.header, "ContrastBolusVolume") or number(frame.header, "ContrastBolusTotalDose")
     if agent not in _NO_AGENT or amount or len(value(frame.header, "ContrastBolusAgentSequence", ())):

@@ -121,6 +121,8 @@ def split_series(frames: list[Frame]) -> list[Stack]:
     volumes = [volume for group in groups for volume in _volumes(group)]
     volumes.sort(key=len, reverse=True)
     stacks = [make_stack(volume) for volume in volumes]
+    if len(stacks) > 1:
+        stacks[0] = replace(stacks[0], notes=(*stacks[0].notes, _name_others(stacks)))
     return [replace(stack, part=part, parts=len(stacks)) for part, stack in enumerate(stacks, 1)]
 
 
@@ -138,18 +140,19 @@ def make_stack(frames: list[Frame]) -> Stack:
     positions = np.array([frame.position for frame in ordered])
     places, uneven = _places(positions @ normal)
     step = (positions[-1] - positions[0]) / places[-1]
-    slots: list[Frame | None] = [None] * (int(places[-1]) + 1)
-    for place, frame in zip(places, ordered, strict=True):
-        slots[int(place)] = frame
-    missing = len(slots) - len(ordered)
-    fault = ""
+    missing = int(places[-1]) + 1 - len(ordered)
     off = np.linalg.norm(positions - (positions[0] + places[:, None] * step), axis=1).max()
     if uneven or missing > _MOST_MISSING * len(ordered) or off > _UNEVEN * np.linalg.norm(step):
+        # Before there is a slot for each: a position far away would ask for billions.
         gaps = np.diff(positions @ normal)
         fault = f"has slices at uneven distances ({gaps.min():.2f} to {gaps.max():.2f} mm)"
-    elif missing:
+        return Stack(tuple(ordered), step, notes=tuple(notes), fault=fault)
+    slots: list[Frame | None] = [None] * (len(ordered) + missing)
+    for place, frame in zip(places, ordered, strict=True):
+        slots[int(place)] = frame
+    if missing:
         notes.append(_name_missing(slots, missing))
-    return Stack(tuple(slots), step, notes=tuple(notes), fault=fault)
+    return Stack(tuple(slots), step, notes=tuple(notes))
 
 
 def _alike(one: Frame, other: Frame) -> bool:
@@ -219,6 +222,28 @@ def _name_missing(slots: list[Frame | None], missing: int) -> str:
             gaps.append(" and ".join(str(end.instance) for end in ends if end is not None))
     what = "slice is" if missing == 1 else "slices are"
     return f"{missing} {what} missing, between instances {'; '.join(gaps[:4])}; empty ones stand in"
+
+
+def _name_others(stacks: list[Stack]) -> str:
+    """What the images beside the largest volume of a series are."""
+    kinds: dict[str, list[int]] = defaultdict(list)
+    for stack in stacks[1:]:
+        kinds[_difference(stacks[0].first, stack.first)] += [frame.instance for frame in stack.present]
+    listed = [f"{_listed(sorted(numbers))} ({kind})" for kind, numbers in kinds.items()]
+    return f"instances {', '.join(listed)} are not of this volume and left out"
+
+
+def _difference(one: Frame, other: Frame) -> str:
+    """In what two images differ, so that they are no slices of one volume."""
+    if one.shape != other.shape:
+        return f"{other.shape[1]} x {other.shape[0]}"
+    if one.directions is None or other.directions is None or one.pixel is None or other.pixel is None:
+        return "without a place" if one.is_placed else "with a place"
+    if np.abs(one.directions - other.directions).max() >= _SAME_DIRECTION:
+        return "of another direction"
+    if not np.allclose(one.pixel, other.pixel, rtol=1e-3, atol=0):
+        return "of another pixel size"
+    return "of another echo, time, b-value or kind"
 
 
 def _thickness(frame: Frame) -> float:

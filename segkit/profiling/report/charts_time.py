@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from segkit.profiling.report import svg
+from segkit.profiling.report import svg, words
 from segkit.profiling.report.colours import light
 from segkit.profiling.report.series import Line, line
 from segkit.profiling.summary import RunSummary
@@ -63,7 +63,10 @@ def host_charts(summary: RunSummary) -> list[TimeChart]:
     """CPUs, storage and memory of the nodes."""
     several = [host.series for host in summary.hosts if host.series.get("t")]
     start = beginning(summary)
-    used = (("cpu_main", "training process", "first"), ("cpu_workers", "loader workers", "second"))
+    own, started = words.processes(timed=bool(summary.steps))
+    used = [("cpu_main", own, "first"), ("cpu_workers", started, "second")]
+    if all(host.machine_cpus == host.cpus for host in summary.hosts):  # elsewhere others have CPUs of their own
+        used.append(("cpu_machine", "all programs", "third"))
     granted = _same([host.cpus for host in summary.hosts])
     read = _curves(several, start, ("read", "read", "first"), scale=1e-6)
     waiting = _curves(several, start, ("io_wait", "waiting", "first"))

@@ -59,7 +59,8 @@ def folded(title: str, inside: str) -> str:
 
 def _run(summary: RunSummary) -> list[str]:
     said = [*_verdict(summary), plain(sentences.extent(summary))]
-    said.append(table(Table(["figure", "value"], "lr", [list(pair) for pair in tables.figures(summary)])))
+    shown = [list(pair) for pair in tables.figures(summary) if pair[1] != words.NONE]
+    said += [table(Table(["figure", "value"], "lr", shown))] if shown else []
     if summary.parts:
         said.append(table(tables.parts(summary)))
     said.append(plain(sentences.hidden_wait(summary)))

@@ -9,7 +9,7 @@ from typing import Any
 from segkit.profiling.report import words
 from segkit.profiling.report.colours import label, ordered
 from segkit.profiling.report.series import thinned
-from segkit.profiling.summary import PARTS, DeviceSummary, RankSummary, RunSummary
+from segkit.profiling.summary import PARTS, DeviceSummary, HostSummary, RankSummary, RunSummary
 
 MOST_EPOCHS = 200
 
@@ -134,12 +134,19 @@ def _device_row(device: DeviceSummary, index: int) -> list[str]:
 
 def hosts(summary: RunSummary) -> Table:
     """One row a node."""
-    head = ["host", "CPUs granted", "used by training", "used by loader workers", "read from storage"]
-    rows = [
-        [h.host, str(h.cpus), words.number(h.cpu_main), words.number(h.cpu_workers), words.megabytes_a_second(h.read)]
-        for h in summary.hosts
-    ]
-    return Table(head, "lrrrr", rows).without_empty_columns()
+    own, started = words.processes(timed=bool(summary.steps))
+    head = ["host", "CPUs granted", f"used by {own}", f"by {started}", "by all programs", "read from storage"]
+    rows = []
+    for h in summary.hosts:
+        used = [words.number(h.cpu_main), words.number(h.cpu_workers), _of_machine(h)]
+        rows.append([h.host, str(h.cpus), *used, words.megabytes_a_second(h.read)])
+    return Table(head, "lrrrrr", rows).without_empty_columns()
+
+
+def _of_machine(host: HostSummary) -> str:
+    """CPUs in use on the whole node, of all that it has."""
+    used = words.number(host.cpu_machine)
+    return f"{used} of {host.machine_cpus}" if used != words.NONE and host.machine_cpus else used
 
 
 def stalls(summary: RunSummary) -> Table:

@@ -59,7 +59,8 @@ def _run(name: str, summary: RunSummary, bold: bool) -> str:
     lines = [_heading(words.one_line(name, WIDTH), bold), *_wrapped_if(sentences.extent(summary)), ""]
     lines += _verdict(summary, bold)
     shown = [(label, value) for label, value in tables.figures(summary) if value != words.NONE]
-    lines += ["", aligned(Table(["", ""], "ll", [list(pair) for pair in shown])).removeprefix("\n")]
+    if shown:
+        lines += ["", aligned(Table(["", ""], "ll", [list(pair) for pair in shown])).removeprefix("\n")]
     if summary.steps:
         lines += ["", _parts(summary), *_wrapped_if(sentences.hidden_wait(summary))]
     if len(summary.ranks) > 1:
@@ -67,9 +68,12 @@ def _run(name: str, summary: RunSummary, bold: bool) -> str:
         lines += ["", *_wrapped_if(sentences.straggler(summary)), aligned(_slim(ranks)), wrapped(ranks.note)]
     if summary.devices:
         lines += ["", aligned(_slim(tables.devices(summary)))]
+    elif summary.hosts:
+        lines += ["", aligned(_slim(tables.hosts(summary)))]
     if summary.differential:
         stalls = tables.stalls(summary)
         lines += ["", aligned(Table(stalls.head, stalls.align, stalls.rows)), aligned(tables.workers(summary))]
+        lines += [wrapped(f"note: {note}") for note in summary.differential.stalls.notes]
         lines += _wrapped_if(sentences.verification(summary))
     lines += [wrapped(f"missing: {item.what}: {item.why}") for item in summary.missing]
     return "\n".join(lines)

@@ -88,6 +88,11 @@ def interval(figure: Interval | None, say: Callable[[float | None], str] = numbe
     return f"{say(figure.value)} [{say(low)}, {say(high)}]"
 
 
+def processes(*, timed: bool) -> tuple[str, str]:
+    """What the sampled process and those that it started are called: of a training, or of any program."""
+    return ("training process", "loader workers") if timed else ("the program", "processes it started")
+
+
 def count(amount: int, thing: str) -> str:
     """`1 step`, `1,234 steps`."""
     return f"{amount:,} {thing}" + ("" if amount == 1 else "s")

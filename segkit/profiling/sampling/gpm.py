@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ from segkit.profiling.sampling.nvml import NO_FUNCTION, NO_PERMISSION, NOT_SUPPO
 
 HOPPER = 9  # major compute capability
 MEBIBYTE = 2**20
+SPAN = 0.095  # seconds between two samples, at least: NVML renews the counters ten times a second
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,7 @@ class Gpm:
         """
         self._nvml, self._device = nvml, device
         self._samples: list[Any] = []
+        self._taken = 0.0  # when the first of them was, monotonic
         self._check()
         try:
             self._samples = [nvml.call("nvmlGpmSampleAlloc") for _ in range(2)]
@@ -44,7 +47,9 @@ class Gpm:
         self._request = self._prepare()
 
     def read(self) -> Activity:
-        """The activity since the last call. Raises NvmlError."""
+        """The activity since the last call; nothing where that was too short a time ago. Raises NvmlError."""
+        if time.monotonic() - self._taken < SPAN:
+            return Activity()
         before, now = self._samples
         self._take(now)
         self._request.sample1, self._request.sample2 = before, now
@@ -79,6 +84,7 @@ class Gpm:
             self._nvml.call("nvmlGpmSampleGet", self._device.handle, sample)
         else:
             self._nvml.call("nvmlGpmMigSampleGet", self._device.gpu, self._device.instance, sample)
+        self._taken = time.monotonic()
 
     def _prepare(self) -> Any:
         """The request, made once: it is 19 kB."""

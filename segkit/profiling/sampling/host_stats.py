@@ -36,10 +36,11 @@ class HostStats:
     totals of an ended process to those of its parent.
     """
 
-    def __init__(self, pid: int | None = None) -> None:
-        self.pid = os.getpid() if pid is None else pid
-        self._tree = ProcessTree(self.pid)
-        self._pressure = _pressure_file(self.pid)
+    def __init__(self, *pids: int) -> None:
+        """Read the trees of these processes together; by default of this one."""
+        self.pids = pids or (os.getpid(),)
+        self._trees = [ProcessTree(pid) for pid in self.pids]
+        self._pressure = _pressure_file(self.pids[0])
         self._next_scan = 0.0
         self._before = self._count()
         self._next_scan = 0.0  # the first search met every process of the machine; the next ones are cheap
@@ -51,9 +52,9 @@ class HostStats:
             return [Missing("CPU use, memory and storage reads of the host", "this system has no /proc")]
         found = []
         if now.cpu_main is None:
-            found.append(Missing("CPU use and memory of the process", f"there is no process {self.pid}"))
+            found.append(Missing("CPU use and memory of the process", f"there is no process {self.pids[0]}"))
         elif now.read is None:
-            found.append(Missing("bytes read from storage", f"/proc/{self.pid}/io cannot be read"))
+            found.append(Missing("bytes read from storage", f"/proc/{self.pids[0]}/io cannot be read"))
         if now.stalled is None:
             found.append(Missing("time waited for storage", "the kernel keeps no pressure stall information (PSI)"))
         return found
@@ -79,30 +80,30 @@ class HostStats:
     def _count(self) -> _Counters:
         now = time.monotonic()
         stalled, machine = _stalled_seconds(self._pressure), _machine_seconds()
-        main = process_stat(self.pid)
-        if main is None:
+        mains = [stat for stat in map(process_stat, self.pids) if stat is not None]
+        if not mains:
             return _Counters(now, stalled=stalled, cpu_machine=machine)
         workers = self._workers(now)
         tick, page = os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
         return _Counters(
             when=now,
-            cpu_main=main.cpu / tick,
-            cpu_workers=(main.reaped + sum(w.cpu + w.reaped for w in workers.values())) / tick,
+            cpu_main=sum(main.cpu for main in mains) / tick,
+            cpu_workers=(sum(m.reaped for m in mains) + sum(w.cpu + w.reaped for w in workers.values())) / tick,
             workers=sum(not w.ended for w in workers.values()),
-            rss=(main.rss + sum(w.rss for w in workers.values())) * page,
-            read=_bytes_read([self.pid, *workers]),
+            rss=sum(process.rss for process in [*mains, *workers.values()]) * page,
+            read=_bytes_read([*self.pids, *workers]),
             stalled=stalled,
             cpu_machine=machine,
             queued=_queued_seconds(workers),
         )
 
     def _workers(self, now: float) -> dict[int, ProcessStat]:
-        stats = {pid: process_stat(pid) for pid in self._tree.descendants}
+        stats = {pid: process_stat(pid) for tree in self._trees for pid in tree.descendants}
         if now >= self._next_scan or None in stats.values():
             began = time.thread_time()
-            stats = {pid: process_stat(pid) for pid in self._tree.scan()}
+            stats = {pid: process_stat(pid) for tree in self._trees for pid in tree.scan()}
             self._next_scan = now + (time.thread_time() - began) / SCAN_SHARE
-        return {pid: stat for pid, stat in stats.items() if stat is not None}
+        return {pid: stat for pid, stat in stats.items() if stat is not None and pid not in self.pids}
 
 
 def _rate(before: float | None, now: float | None, seconds: float) -> float | None:

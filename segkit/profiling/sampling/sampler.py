@@ -13,10 +13,11 @@ from pathlib import Path
 from types import TracebackType
 
 from segkit.errors import ConfigError, SegkitError
-from segkit.profiling.records import DeviceSample, LineFile, SamplerInfo, write_info
+from segkit.profiling.records import DeviceSample, HostSample, LineFile, SamplerInfo, write_info
 from segkit.profiling.sampling.device_reader import DeviceReader
 from segkit.profiling.sampling.devices import Selection, named, visible
 from segkit.profiling.sampling.gaps import Gaps
+from segkit.profiling.sampling.gpm import SPAN
 from segkit.profiling.sampling.host_stats import HostStats
 from segkit.profiling.sampling.nvml import Nvml, NvmlError
 from segkit.profiling.sampling.occupants import UNSEEN, Occupants
@@ -35,13 +36,20 @@ class Reading:
     util: float | None  # mean over the devices
     memory: float | None  # share of the devices' memory in use
     power: float | None  # watts, all devices together
+    cpus: float | None  # that the process and those it started use
 
 
 class Sampler:
     """A thread that samples until it is stopped. Whatever goes wrong in it becomes an entry in `missing`."""
 
     def __init__(
-        self, folder: Path, *, devices: Sequence[str] | None, interval: float = 0.5, pid: int | None = None
+        self,
+        folder: Path,
+        *,
+        devices: Sequence[str] | None,
+        interval: float = 0.5,
+        pid: int | None = None,
+        ranks: Sequence[int] = (),
     ) -> None:
         """Prepare; `start` begins.
 
@@ -51,6 +59,7 @@ class Sampler:
                 descendants compute, or without a `pid` those that CUDA shows this process.
             interval: seconds between samples, at least 0.05.
             pid: the process whose use of the host is recorded, with its descendants; by default this one.
+            ranks: instead of one, the processes of this node's ranks.
 
         Raises:
             ConfigError: the interval is not allowed.
@@ -58,7 +67,9 @@ class Sampler:
         if not SHORTEST <= interval < float("inf"):
             raise ConfigError("interval", interval, f"a number of seconds, {SHORTEST} or more")
         host = socket.gethostname()
-        self.info = SamplerInfo(host=host, interval=interval, cpus=granted_cpus())
+        self.info = SamplerInfo(host=host, interval=interval, cpus=granted_cpus(), machine_cpus=os.cpu_count())
+        self._roots = tuple(ranks) or ((os.getpid() if pid is None else pid),)
+        self.info.processes = len(self._roots)
         self._names, self._pid, self._interval = devices, pid, interval
         self._gpu_file = LineFile(folder / f"gpu-{host}.jsonl")
         self._host_file = LineFile(folder / f"host-{host}.jsonl")
@@ -94,7 +105,7 @@ class Sampler:
             self._write()
 
     def latest(self) -> Reading | None:
-        """The latest sample of the devices; None before the first, and where none is sampled."""
+        """The latest sample; None before the first."""
         return self._latest
 
     def __enter__(self) -> Sampler:
@@ -110,7 +121,7 @@ class Sampler:
 
     def _run(self) -> None:
         try:
-            host = HostStats(self._pid)
+            host = HostStats(*self._roots)
             self._gaps.add(host.missing())
             self._open()
             self._gaps.changed = True
@@ -122,11 +133,12 @@ class Sampler:
             self._close()
 
     def _loop(self, host: HostStats) -> None:
-        due = written = time.monotonic()
+        sampled = written = time.monotonic()
+        least = max(self._interval / 2, SPAN)  # at the end: rates over a moment would be noise
         while True:
-            due = max(due + self._interval, time.monotonic())
-            stopping = self._stop.wait(due - time.monotonic())
-            if not stopping or time.monotonic() > due - self._interval / 2:  # rates over a moment would be noise
+            stopping = self._stop.wait(sampled + self._interval - time.monotonic())
+            if not stopping or time.monotonic() - sampled >= least:
+                sampled = time.monotonic()
                 self._sample(host)
             if stopping:
                 return
@@ -136,7 +148,8 @@ class Sampler:
 
     def _sample(self, host: HostStats) -> None:
         t = time.time()
-        self._host_file.add(host.read(t))
+        used = host.read(t)
+        self._host_file.add(used)
         if self._occupants is not None:
             self._add(self._occupants.look())
         samples = []
@@ -147,17 +160,19 @@ class Sampler:
                 self._lose(reader, error)
         for sample in samples:
             self._gpu_file.add(sample)
-        self._latest = self._summarise(t, samples) if samples else None
+        self._latest = self._summarise(used, samples)
 
-    def _summarise(self, t: float, samples: list[DeviceSample]) -> Reading:
+    def _summarise(self, host: HostSample, samples: list[DeviceSample]) -> Reading:
         util, power = [s.util for s in samples if s.util is not None], [s.power for s in samples if s.power is not None]
         totals = {device.uuid: device.memory_total for device in self.info.devices}
         memory = [(s.memory, total) for s in samples if s.memory is not None and (total := totals[s.gpu])]
+        cpus = [used for used in (host.cpu_main, host.cpu_workers) if used is not None]
         return Reading(
-            t=t,
+            t=host.t,
             util=sum(util) / len(util) if util else None,
             memory=sum(used for used, _ in memory) / sum(total for _, total in memory) if memory else None,
             power=sum(power) if power else None,
+            cpus=sum(cpus) if cpus else None,
         )
 
     # --- devices ---------------------------------------------------------------------------------

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from segkit.profiling.advice import ADVICE, KINDS
-from segkit.profiling.stalls.measure import DISTURBED, choose
+from segkit.profiling.stalls.differential import DISTURBED
+from segkit.profiling.stalls.measure import choose
 from segkit.profiling.summary import Differential, Interval, Verdict, WorkerPoint
 from segkit.profiling.text import percent
 
 LEAST_STALL = 0.05  # of the time, for a stall to bound the job
-TITLES = {**KINDS, "none": "The net itself bounds this job"}  # nothing else was run
+TOO_WIDE = 0.25  # half of a rate's interval over the rate, to judge anything by it
+TITLES = {
+    **KINDS,
+    "none": "The net itself bounds this job",  # nothing else was run
+    "unknown": "The rates vary too much to tell",
+}
+REPEAT = "Repeat it on a quiet machine, or with a longer `--seconds`."
 
 
 def decide_differential(differential: Differential) -> Verdict:
@@ -17,6 +24,8 @@ def decide_differential(differential: Differential) -> Verdict:
     shares = {"prep": stalls.prep_stall, "fetch": _over_all_epochs(differential), "copy": stalls.copy_share}
     certain = {kind: share for kind, share in shares.items() if share is not None and _is_real(share)}
     kind = max(certain, key=lambda k: certain[k].value) if certain else "none"
+    if max(_widths(differential), default=0.0) > TOO_WIDE:
+        kind = "unknown"
     chosen = next((point for point in differential.curve if point.chosen), None)
     return Verdict(
         kind,
@@ -83,7 +92,7 @@ def _advice(differential: Differential, kind: str, chosen: WorkerPoint | None) -
         if chosen.loader != settings["loader"]:
             advice += _best_of_present(differential)
     advice += [f"{v.name.capitalize()}: {100 * v.gain:+.1f} % images/s." for v in differential.variants]
-    return advice + (ADVICE[kind] if kind != "none" else [])
+    return [REPEAT, *advice] if kind == "unknown" else advice + ADVICE[kind]
 
 
 def _best_of_present(differential: Differential) -> list[str]:
@@ -98,8 +107,7 @@ def _best_of_present(differential: Differential) -> list[str]:
 
 def _sure(differential: Differential) -> str:
     stalls = differential.stalls
-    widths = [i.relative_half_width for i in (stalls.compute, stalls.warm)]
-    known = [width for width in widths if width is not None]
+    known = _widths(differential)
     shown = f"rates known to ± {percent(max(known), 1)}" if known else "too few steps for intervals"
     word = "Sure" if len(known) == 2 and max(known) < 0.03 else "Less sure"
     if DISTURBED in stalls.notes:
@@ -113,6 +121,12 @@ def _sure(differential: Differential) -> str:
         )
         word = word if verification.holds else "Not sure"
     return f"{word}: {shown}; {checked}."
+
+
+def _widths(differential: Differential) -> list[float]:
+    """How well the rates of the net and of the pipeline are known, where that is known."""
+    widths = [rate.relative_half_width for rate in (differential.stalls.compute, differential.stalls.warm)]
+    return [width for width in widths if width is not None]
 
 
 def _percent(share: Interval) -> str:

@@ -26,6 +26,7 @@ function example(path, method, operation) {
   if (operation.operationId === "segment") {
     return `curl --data-binary @scan.tif -o mask.tif '${url}'\n` +
       `curl --data-binary @scan.nii.gz -H 'Accept: application/json' '${url}'\n` +
+      `curl --data-binary @study.zip -o mask.dcm '${url}'\n` +
       `curl -F pre=@pre.nii.gz -F flair=@flair.nii.gz -F post=@post.nii.gz -o mask.nii.gz '${url}'`;
   }
   return method === "get" ? `curl '${url}'` : `curl -X POST '${url}'`;

@@ -1,6 +1,7 @@
 // The page: a file in, the scan and its mask to look at.
 
 import { RequestError, decode, models, segment, setToken, unpack } from "./api.js";
+import { dropped } from "./drop.js";
 import { measuresTable } from "./measures.js";
 import { Viewer } from "./viewer.js";
 import { Volume } from "./volume.js";
@@ -92,6 +93,7 @@ function begin(scan, name) {
   const spacing = scan.spacing_mm ? `, ${[...scan.spacing_mm].reverse().map((mm) => mm.toFixed(2)).join(" x ")} mm` : "";
   at("about").textContent = `${size}${spacing}; ${scan.model}, version ${scan.version}`;
   at("measures").replaceChildren();
+  at("notes").hidden = true;
   at("download").hidden = true;
   return volume;
 }
@@ -106,6 +108,8 @@ async function addPixels(volume, data) {
 async function finish(volume, result, name) {
   volume.mask = await unpack(result.mask);
   at("measures").replaceChildren(measuresTable({ ...result, colours: viewer.colours }, volume));
+  at("notes").replaceChildren(...result.notes.map((note) => Object.assign(document.createElement("li"), { textContent: note })));
+  at("notes").hidden = !result.notes.length;
   if (address) URL.revokeObjectURL(address);
   address = URL.createObjectURL(new Blob([decode(result.file.data)], { type: result.file.media_type }));
   at("download").href = address;
@@ -125,10 +129,14 @@ function stage(text, share) {
   else at("progress").value = share;
 }
 
-// One file is a scan; several are the slices of one.
+// One file is a scan; several are the slices of one, or a DICOM study. Each of them is { file, path }.
 async function choose(files) {
-  if (files.length === 1) open(files[0]);
-  else if (files.length) open(await zip(files, `${commonStem(files.map((file) => file.name))}.zip`));
+  if (files.length === 1) open(files[0].file);
+  else if (files.length) open(await zip(files, `${commonStem(files.map(({ path }) => path))}.zip`));
+}
+
+function named(files) {
+  return [...files].map((file) => ({ file, path: file.webkitRelativePath || file.name }));
 }
 
 function commonStem(names) {
@@ -139,7 +147,7 @@ function commonStem(names) {
 
 for (const id of ["open", "choose"]) at(id).addEventListener("click", () => at("file").click());
 at("file").addEventListener("change", () => {
-  choose([...at("file").files]);
+  choose(named(at("file").files));
   at("file").value = "";
 });
 at("cancel").addEventListener("click", () => running?.abort());
@@ -157,9 +165,9 @@ addEventListener("drop", (event) => {
   event.preventDefault();
   depth = 0;
   document.body.classList.remove("over");
-  choose([...event.dataTransfer.files]);
+  dropped(event.dataTransfer).then(choose, complain);
 });
-addEventListener("paste", (event) => choose([...(event.clipboardData?.files ?? [])]));
+addEventListener("paste", (event) => choose(named(event.clipboardData?.files ?? [])));
 
 addEventListener("keydown", (event) => {
   if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey) return;

@@ -11,7 +11,9 @@ export class Viewer {
     this.volume = volume;
     this.position = volume.shape.map((length) => Math.floor((length - 1) / 2));
     const colours = volume.picture && volume.channels.length === 3;
-    this.look = { channel: colours ? null : 0, low: 0, high: volume.top, opacity: at("opacity").value / 100, shown: true };
+    // Of a study the FLAIR first: lesions are looked for on it.
+    const first = Math.max(0, volume.channels.indexOf("flair"));
+    this.look = { channel: colours ? null : first, low: 0, high: volume.top, opacity: at("opacity").value / 100, shown: true };
     this.pending = false;
     const planes = volume.shape[0] > 1 ? Object.keys(PLANES) : ["axial"];
     this.panes = planes.map((plane) => new Pane(this, plane));
@@ -106,6 +108,7 @@ export class Viewer {
     const options = this.volume.channels.map((name, index) => new Option(name, index));
     if (colours) options.unshift(new Option("all, as colours", ""));
     at("channel").replaceChildren(...options);
+    at("channel").value = this.look.channel ?? "";
     at("channel-row").hidden = options.length < 2;
   }
 

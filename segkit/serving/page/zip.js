@@ -23,14 +23,14 @@ function record(...fields) {
   return view.buffer;
 }
 
-// A File named `name` that holds `files` under their own names.
+// A File named `name` that holds `files`, each { file, path }.
 export async function zip(files, name) {
   const parts = [];
   const directory = [];
   let offset = 0;
-  for (const file of files) {
+  for (const { file, path: inside } of files) {
     const content = new Uint8Array(await file.arrayBuffer());
-    const path = new TextEncoder().encode(file.name);
+    const path = new TextEncoder().encode(inside);
     // Version 2.0, names in UTF-8, stored, the first day of 1980.
     const common = [[2, 20], [2, 0x800], [2, 0], [2, 0], [2, 33], [4, crc32(content)], [4, content.length], [4, content.length], [2, path.length], [2, 0]];
     const local = record([4, 0x04034b50], ...common);

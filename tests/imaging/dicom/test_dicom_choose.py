@@ -50,10 +50,20 @@ def found(folder: Path, description: str, timing: str, **attributes: Any) -> tup
         ("SWI_Images", "t1", ("", "")),
         ("T2 STIR", "t2", ("", "")),
         ("Perfusion_Weighted", "t1", ("", "")),
+        ("T1 NO CONTRAST", "t1", ("t1", "pre")),
+        ("AX T1 C-", "t1", ("t1", "pre")),
+        ("Sag T1 vor KM", "t1", ("t1", "pre")),
+        ("T1 sin contraste", "t1", ("t1", "pre")),
+        ("T1 SE après injection", "t1", ("t1", "post")),
+        ("T1 dopo mdc", "t1", ("t1", "post")),
+        ("T1 posterior fossa", "t1", ("t1", "")),
+        ("T1 postop", "t1", ("t1", "")),
+        ("T1 double dose gad", "t1", ("t1", "post")),
+        ("BRAIN W/WO T1", "t1", ("t1", "")),
     ],
 )
 def test_sequences_by_description_and_timing(tmp_path: Path, description, timing, expected) -> None:
-    assert found(tmp_path, description, timing) == expected
+    assert found(tmp_path, description, timing, SpecificCharacterSet="ISO_IR 192") == expected
 
 
 def test_a_contrast_agent_marks_a_t1_unless_words_say_otherwise(tmp_path: Path) -> None:
@@ -61,6 +71,15 @@ def test_a_contrast_agent_marks_a_t1_unless_words_say_otherwise(tmp_path: Path) 
     assert found(tmp_path, "Ax T1", "t1", ContrastBolusAgent="NONE") == ("t1", "")
     assert found(tmp_path, "Ax T1 pre", "t1", ContrastBolusAgent="Gadovist") == ("t1", "pre")
     assert found(tmp_path, "Ax", "t1", ProtocolName="T1 post") == ("t1", "post")
+
+
+def test_the_protocol_of_a_whole_examination_decides_nothing_of_a_series(tmp_path: Path) -> None:
+    whole = {"ProtocolName": "BRAIN W/WO CONTRAST + DTI + PERFUSION"}
+    assert found(tmp_path, "AX T1 POST", "t1", **whole) == ("t1", "post")
+    assert found(tmp_path, "AX T1", "t1", **whole) == ("t1", "")
+    assert found(tmp_path, "AX T1", "t1", ProtocolName="BRAIN WITH CONTRAST") == ("t1", "")
+    assert found(tmp_path, "AX FLAIR", "flair", **whole) == ("flair", "")
+    assert found(tmp_path, "b1000", "t2", ProtocolName="ep2d_diff") == ("", "")
 
 
 def numbers(study, picks=None, wanted=("pre", "flair", "post")):
@@ -80,12 +99,23 @@ def test_picks_override_by_number_uid_and_folder(tmp_path: Path, monkeypatch: py
     (study,), _ = open_studies([tmp_path])
     uid = next(stack.series_uid for stack in study.stacks if stack.series_number == 4)
     monkeypatch.chdir(tmp_path)
-    for pick in ("4", uid, "t2", str(tmp_path / "t2")):
+    for pick in ("4", "4/1", uid, "t2", str(tmp_path / "t2")):
         assert numbers(study, {"post": pick})[0] == {"pre": 3, "flair": 5, "post": 4}
     with pytest.raises(SegkitError, match="--pre 77: no such series; there are the numbers 3, 4, 5, 9"):
         choose(study, {"pre": "77"})
     with pytest.raises(SegkitError, match="names 4 series"):
         choose(study, {"pre": str(tmp_path)})
+
+
+def test_a_volume_of_a_series_is_picked_by_its_part(tmp_path: Path) -> None:
+    for number, time in ((1, 90), (2, 110)):
+        write_series(tmp_path / str(number), VOXELS * number, number=5, EchoTime=time)
+    (study,), _ = open_studies([tmp_path])
+    sums = {part: read_study(study, {"flair": f"5/{part}"}, ("flair",))[0].pixels.sum() for part in (1, 2)}
+    assert sorted(sums.values()) == [VOXELS.sum(), 2 * VOXELS.sum()]
+    assert numbers(study, {"flair": "5"})[0] == numbers(study, {"flair": "5/1"})[0]
+    with pytest.raises(SegkitError, match=r"there are the numbers 5/1, 5/2"):
+        choose(study, {"flair": "5/3"})
 
 
 def test_flair_stands_in_for_what_is_missing(tmp_path: Path) -> None:
@@ -109,6 +139,15 @@ def test_the_later_of_two_unmarked_t1_is_after_contrast(tmp_path: Path) -> None:
     assert "series 2 is taken for it, as the later one" in notes[0]
 
 
+@pytest.mark.parametrize("late", ["20200304121500.5", "20200305000100", "20200304121500.000000+0100"])
+def test_later_is_by_date_and_time(tmp_path: Path, late: str) -> None:
+    write_series(tmp_path / "f", VOXELS, number=1, description="FLAIR")
+    write_series(tmp_path / "b", VOXELS, number=2, description="T1", timing="t1", AcquisitionDateTime=late)
+    write_series(tmp_path / "a", VOXELS, number=3, description="T1", timing="t1", AcquisitionTime="120100")
+    (study,), _ = open_studies([tmp_path])
+    assert numbers(study)[0] == {"pre": 3, "flair": 1, "post": 2}
+
+
 def test_series_of_another_frame_of_reference_are_not_chosen(tmp_path: Path) -> None:
     write_series(tmp_path / "f", VOXELS, number=1, description="FLAIR")
     write_series(tmp_path / "p", VOXELS, number=2, description="T1 post", timing="t1", FrameOfReferenceUID="1.2.3")
@@ -126,6 +165,13 @@ def test_axial_originals_of_many_slices_are_preferred(tmp_path: Path) -> None:
     write_series(tmp_path / "d", np.repeat(VOXELS, 2, 0), number=4, description="FLAIR MPR", ImageType=["DERIVED"])
     (study,), _ = open_studies([tmp_path])
     assert numbers(study)[0]["flair"] == 2
+    because = {row["number"]: row["reasons"][-1] for row in inspect_dicom(tmp_path).studies[0].series}
+    assert because == {
+        1: "series 2 goes before it: this one is not axial",
+        2: "TR 9000 TE 100 TI 2500",
+        3: "series 2 goes before it: this one has few slices",
+        4: "series 2 goes before it: this one is computed from others",
+    }
 
 
 def test_without_a_flair_among_several_the_remedy_is_named(tmp_path: Path) -> None:
@@ -136,6 +182,9 @@ def test_without_a_flair_among_several_the_remedy_is_named(tmp_path: Path) -> No
         SegkitError, match="no FLAIR is recognised among series 1, series 2; name it with --flair NUMBER"
     ):
         choose(study, {})
+    (report,) = inspect_dicom(tmp_path).studies
+    assert [row["reasons"] for row in report.series] == [["TR 4000 TE 95"]] * 2
+    assert "no FLAIR is recognised" in report.notes[0]
 
 
 def test_the_only_series_is_taken_with_a_word(tmp_path: Path) -> None:
@@ -178,6 +227,8 @@ def test_series_on_other_grids_are_brought_onto_that_of_flair(tmp_path: Path) ->
     np.testing.assert_allclose(scan.pixels[..., 1], scan.pixels[..., 0], atol=1.5)  # both were rounded
     assert scan.shape == (8, 20, 24)
     assert "series 2: is resampled onto the grid of series 1, of which it covers 100%" in scan.notes
+    notes = inspect_dicom(tmp_path).studies[0].notes
+    assert "series 2 lies on another grid than series 1, onto which it would be resampled" in notes
 
 
 def test_inspect_shows_the_choice_and_no_patient(tmp_path: Path) -> None:

@@ -13,7 +13,9 @@ import nibabel
 import numpy as np
 import pytest
 from dicom_series import PATIENT, write_series, write_study
-from pydicom import dcmread
+from pydicom import Dataset, dcmread
+from pydicom.datadict import dictionary_has_tag, dictionary_VR
+from pydicom.tag import Tag
 from test_dicom_pixels import enhanced
 
 from segkit import __version__
@@ -21,7 +23,7 @@ from segkit.errors import FileError
 from segkit.imaging.dicom.anonymise import Anonymiser
 from segkit.imaging.dicom.author import Author
 from segkit.imaging.dicom.coding import coding_of
-from segkit.imaging.dicom.copies import write_copies
+from segkit.imaging.dicom.copies import check_pixels, write_copies
 from segkit.imaging.dicom.report import make_report
 from segkit.imaging.dicom.segmentation import make_segmentation, source_headers, write_dataset
 from segkit.imaging.dicom.volume import open_studies, read_study
@@ -283,7 +285,52 @@ def test_anonymising_reaches_every_depth_and_forgets(tmp_path: Path) -> None:
     assert dataset.PatientID not in (PATIENT["PatientID"], other.PatientID)
 
 
-def test_burned_in_text_is_refused(tmp_path: Path) -> None:
-    write_series(tmp_path / "s", np.zeros((2, 8, 8), np.int16), BurnedInAnnotation="YES")
-    with pytest.raises(FileError, match="burned into its pixels"):
-        write_copies(tmp_path / "out", scan_of(tmp_path / "s"), Anonymiser())
+@pytest.mark.parametrize(("said", "note"), [("YES", None), ("NO", ""), ("", "do not say whether text is burned in")])
+def test_burned_in_text_is_refused_or_named(tmp_path: Path, said: str, note: str | None) -> None:
+    write_series(tmp_path / "s", np.zeros((2, 8, 8), np.int16), BurnedInAnnotation=said)
+    if note is None:
+        with pytest.raises(FileError, match="series 1: has text burned into its pixels"):
+            check_pixels(scan_of(tmp_path / "s"))
+    else:
+        found = check_pixels(scan_of(tmp_path / "s"))
+        assert note in found
+        assert bool(note) == bool(found)
+
+
+def test_the_profiles_attributes_as_gdcm_lists_them_are_gone_at_any_depth(tmp_path: Path) -> None:
+    """An independent list: that of Grassroots DICOM, of an earlier edition of the standard."""
+    gdcm = pytest.importorskip("gdcm")
+    listed = gdcm.Anonymizer.GetBasicApplicationLevelConfidentialityProfileAttributes()
+    tags = [Tag(int(tag.GetGroup()), int(tag.GetElement())) for tag in listed]
+    assert len(tags) > 40
+    values = {"DA": "19510203", "TM": "101112", "DT": "20200304101112", "AS": "069Y", "UI": "1.2.3.4", "DS": "77.5"}
+    (file,) = write_series(tmp_path / "s", np.zeros((1, 8, 8), np.int16))
+    dataset, inner = dcmread(file), Dataset()
+    for tag in [*tags, Tag(0x00091010), Tag(0x00080F0F)]:  # a private one, and one that no dictionary knows
+        kind = dictionary_VR(tag) if dictionary_has_tag(tag) else "LO"
+        for home in (dataset, inner):
+            item = Dataset()
+            item.PatientComments = "Szabo"
+            home.add_new(tag, kind, [item] if kind == "SQ" else values.get(kind, "Szabo"))
+    dataset.SourceImageSequence = [inner]
+    Anonymiser().apply(dataset)
+    write_dataset(tmp_path / "out.dcm", dataset)
+    content = (tmp_path / "out.dcm").read_bytes()
+    assert not [value for value in ("Szabo", *values.values()) if value.encode() in content]
+    assert len(dataset.SourceImageSequence) == 1  # references stay, with other UIDs
+
+
+def test_copies_are_all_there_or_none(tmp_path: Path) -> None:
+    files = write_series(tmp_path / "s", np.zeros((4, 8, 8), np.int16))
+    scan = scan_of(tmp_path / "s")
+    (tmp_path / "out" / "1-flair").mkdir(parents=True)
+    (tmp_path / "out" / "1-flair" / "0009.dcm").touch()
+    files[2].write_bytes(bytes(128) + b"DICM")
+    with pytest.raises(FileError, match="series 1: has changed since it was read"):
+        write_copies(tmp_path / "out", scan, Anonymiser())
+    assert [path.name for path in (tmp_path / "out").rglob("*.dcm")] == ["0009.dcm"]
+    write_series(tmp_path / "s", np.zeros((4, 8, 8), np.int16))
+    write_copies(tmp_path / "out", scan_of(tmp_path / "s"), Anonymiser())
+    names = sorted(path.name for path in (tmp_path / "out").rglob("*.dcm"))
+    assert names == ["0001.dcm", "0002.dcm", "0003.dcm", "0004.dcm"]  # the old folder went as a whole
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "s"]

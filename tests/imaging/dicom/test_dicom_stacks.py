@@ -9,10 +9,14 @@ import numpy as np
 import pytest
 from dicom_series import AXIAL, write_series, write_study
 from pydicom import dcmread
+from pydicom.dataelem import RawDataElement
+from pydicom.tag import Tag
 
 from segkit.errors import FileError, SegkitError
+from segkit.imaging.dicom.anonymise import Anonymiser
+from segkit.imaging.dicom.copies import write_copies
 from segkit.imaging.dicom.files import find_members, holds_dicom
-from segkit.imaging.dicom.volume import open_studies, read_stack
+from segkit.imaging.dicom.volume import open_studies, read_stack, read_study
 from segkit.imaging.read import read_scan
 
 VOXELS = np.random.default_rng(0).integers(0, 1000, (6, 5, 7)).astype(np.int16)
@@ -125,6 +129,24 @@ def test_a_series_of_several_directions_sizes_or_echoes_is_several_stacks(tmp_pa
     )
 
 
+def test_slices_that_do_not_fit_the_others_are_named(tmp_path: Path) -> None:
+    write_series(tmp_path / "a", VOXELS, number=4)
+    write_series(tmp_path / "b", VOXELS[:2, :4], number=4)
+    write_series(tmp_path / "c", VOXELS[:1], number=4, orientation=(0, 1, 0, 0, 0, -1))
+    write_series(tmp_path / "d", VOXELS[:1], number=4, pixel=(2, 2), origin=(0, 0, 90))
+    (study,), _ = open_studies([tmp_path])
+    scan = read_stack(study.stacks[0])
+    np.testing.assert_array_equal(scan.pixels[..., 0], VOXELS)
+    (note,) = scan.notes
+    assert note.startswith("series 4 (part 1 of 4): instances ")
+    assert {"1, 2 (7 x 4)", "1 (of another direction)", "1 (of another pixel size)"} <= set(
+        note.removeprefix("series 4 (part 1 of 4): instances ")
+        .removesuffix(" are not of this volume and left out")
+        .replace("), ", ")|")
+        .split("|")
+    )
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
@@ -168,6 +190,40 @@ def test_a_damaged_archive_and_an_absent_path(tmp_path: Path) -> None:
         read_scan(tmp_path / "a.zip")
     with pytest.raises(FileError, match="does not exist"):
         find_members([tmp_path / "absent"])
+
+
+@pytest.mark.parametrize("text", [b"nan ", b"inf ", b"1e400 ", b"Szabo "])
+def test_numbers_that_are_none_are_left_out(tmp_path: Path, text: bytes) -> None:
+    for file in write_series(tmp_path / "s", VOXELS, BurnedInAnnotation="NO"):
+        dataset = dcmread(file)
+        for name in ("SeriesNumber", "InstanceNumber", "EchoNumbers", "AcquisitionNumber"):
+            tag = Tag(name)
+            dataset[tag] = RawDataElement(tag, "IS", len(text), text, 0, False, True, True)
+        dataset.save_as(file)
+    scan, _ = read_study(open_studies([tmp_path / "s"])[0][0], {}, ("flair",))
+    np.testing.assert_array_equal(scan.pixels[..., 0], VOXELS)
+    assert scan.source == Path("the series without a number")
+    write_copies(tmp_path / "out", scan, Anonymiser())
+    assert len(list((tmp_path / "out").rglob("*.dcm"))) == len(VOXELS)
+
+
+def test_a_header_that_breaks_off_is_damage(tmp_path: Path) -> None:
+    files = write_series(tmp_path / "s", VOXELS)
+    content = files[3].read_bytes()
+    files[3].write_bytes(content[: content.index(b"Szabo")])
+    (study,), notes = open_studies([tmp_path / "s"])
+    assert notes == ["1 file: is damaged: it ends before its pixels"]
+    assert study.stacks[0].notes == ("1 slice is missing, between instances 3 and 5; empty ones stand in",)
+
+
+def test_more_archives_than_can_be_open_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("segkit.imaging.dicom.files._MAX_ARCHIVES", 2)
+    for index, file in enumerate(write_series(tmp_path / "s", VOXELS[:3])):
+        with zipfile.ZipFile(tmp_path / f"{index}.zip", "w") as archive:
+            archive.write(file, "a.dcm")
+    assert len(find_members([tmp_path / "0.zip", tmp_path / "1.zip"])) == 2
+    with pytest.raises(FileError, match="more than 2 zip archives; unpack them"):
+        find_members([tmp_path])
 
 
 def test_no_value_of_the_file_is_in_a_message(tmp_path: Path) -> None:

@@ -100,6 +100,20 @@ def test_own_cpu() -> None:
     assert sample.cpu_machine > 0
 
 
+def test_the_ranks_of_a_node_count_together() -> None:
+    ranks = [start(BURN.replace("SIZE", "1").replace("SECONDS", "0.4")) for _ in range(2)]
+    try:
+        total = Total(HostStats(*(rank.pid for rank in ranks)))
+        spent = sum(said(rank) for rank in ranks)
+        total.add()
+        assert 0.4 - 2 * TICK < total.main <= spent + 4 * TICK  # the first may have begun before it was sampled
+        assert total.workers == 0
+    finally:
+        for rank in ranks:
+            rank.kill()
+            rank.wait()
+
+
 def test_another_process_s_tree() -> None:
     with start("import time; time.sleep(0.1); print(1, flush=True); input()") as idle:
         said(idle)

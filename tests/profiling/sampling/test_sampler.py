@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import socket
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ from tests.profiling.conftest import NvmlStub
 
 HOST = socket.gethostname()
 
-# Samples for SECONDS and tells the last reading.
+# Samples for SECONDS, longer where the machine is so busy that no sample was taken, and tells the last reading.
 PROGRAM = """
 import json, sys, time
 from dataclasses import asdict
@@ -24,6 +26,10 @@ from pathlib import Path
 from segkit.profiling.sampling.sampler import Sampler
 with Sampler(Path("profile"), devices=DEVICES, interval=0.1) as sampler:
     time.sleep(SECONDS)
+    end, seen = time.monotonic() + 20, set()
+    while len(seen) < LEAST and time.monotonic() < end:
+        time.sleep(0.02)
+        seen |= {sampler.latest()} - {None}
     latest = sampler.latest()
 print(json.dumps(asdict(latest) if latest else None))
 """
@@ -75,10 +81,15 @@ class Profile:
         return [sample for sample in self.samples if sample.gpu == uuid]
 
 
+def program(devices: Sequence[str] | None = None, seconds: float = 0.35, least: int = 2) -> str:
+    """PROGRAM with its figures."""
+    values = {"DEVICES": devices, "SECONDS": seconds, "LEAST": least}
+    return re.sub("|".join(values), lambda found: repr(values[found.group()]), PROGRAM)
+
+
 def sampled(stub: NvmlStub, script: str, *, devices: Any = None, seconds: float = 0.35, **more: Any) -> Profile:
     """Sample the scripted machine."""
-    program = PROGRAM.replace("DEVICES", repr(devices)).replace("SECONDS", repr(seconds))
-    stub.run(program, script, **more)
+    stub.run(program(devices, seconds), script, **more)
     return Profile(stub.folder / "profile")
 
 
@@ -136,7 +147,7 @@ def test_nothing_supported_is_null_with_a_reason_and_never_zero(nvml_stub: NvmlS
 
 @pytest.mark.parametrize("name", [name for name in ALL if name != "nvmlDeviceGetTemperature"])
 def test_one_function_that_is_not_supported_takes_at_most_its_own_quantity(nvml_stub: NvmlStub, name: str) -> None:
-    profile = sampled(nvml_stub, H200 + f"fail {name} 3 -1 0\n", seconds=0.15)
+    profile = sampled(nvml_stub, H200 + f"fail {name} 3 -1 0\n")
     lost = {q for q in QUANTITIES for s in profile.samples if getattr(s, q) is None}
     expected = {
         "nvmlDeviceGetClockInfo": {"sm_clock", "memory_clock"},
@@ -190,6 +201,13 @@ def test_activity_is_that_of_the_interval_alone(nvml_stub: NvmlStub) -> None:
     activity = [sample.sm for sample in sampled(nvml_stub, H200 + "gpmfrom 0.4\n", seconds=1.0).samples]
     assert activity[0] == 0  # measured, and idle: that is not the same as None
     assert activity[-3:] == [0.45] * 3  # what was before the interval does not dilute it
+
+
+def test_activity_is_not_asked_for_sooner_than_the_counters_are_renewed(nvml_stub: NvmlStub) -> None:
+    nvml_stub.run(program(seconds=0.6).replace("interval=0.1", "interval=0.05"), H200)
+    samples = Profile(nvml_stub.folder / "profile").samples
+    assert {s.sm for s in samples} == {0.45, None}
+    assert all(s.power == 500.0 for s in samples)
 
 
 def test_no_gpm_before_hopper(nvml_stub: NvmlStub) -> None:
@@ -247,11 +265,16 @@ def test_an_unknown_device_is_named(nvml_stub: NvmlStub) -> None:
 def test_the_latest_reading_is_over_all_devices(nvml_stub: NvmlStub) -> None:
     script = "gpu GPU-a 00000000:3B:00.0 X\nutil 90 90 1\ntotal 10e9\nused 8e9\npower 300\n"
     script += "gpu GPU-b 00000000:5E:00.0 X\nutil 30 30 1\ntotal 30e9\nused 2e9\npower 100\n"
-    program = PROGRAM.replace("DEVICES", "None").replace("SECONDS", "0.5")
-    latest = nvml_stub.run(program, script)
+    latest = nvml_stub.run(program(seconds=0.5), script)
     assert latest["util"] == pytest.approx(0.6)
     assert latest["memory"] == pytest.approx(0.25)
     assert latest["power"] == 400
+
+
+def test_without_gpus_the_latest_reading_tells_the_cpus(nvml_stub: NvmlStub) -> None:
+    latest = nvml_stub.run(re.sub(r"time.sleep\(.*\)", "sum(range(300_000))", program([], least=3)), "")
+    assert (latest["util"], latest["power"]) == (None, None)
+    assert 0.0 < latest["cpus"] < 1.5
 
 
 # --- it never harms the training -------------------------------------------------------------------
@@ -259,22 +282,19 @@ def test_the_latest_reading_is_over_all_devices(nvml_stub: NvmlStub) -> None:
 
 def test_files_that_cannot_be_written_are_no_error(nvml_stub: NvmlStub) -> None:
     (nvml_stub.folder / "profile").write_text("a file where the folder should be")
-    program = PROGRAM.replace("DEVICES", "None").replace("SECONDS", "0.4")
-    assert nvml_stub.run(program, H200)["power"] == 500  # `run` checks that nothing is on standard error
+    assert nvml_stub.run(program(), H200)["power"] == 500  # `run` checks that nothing is on standard error
 
 
 def test_a_fault_of_the_sampler_itself_is_told_not_raised(nvml_stub: NvmlStub) -> None:
     fault = "import pynvml; pynvml.c_nvmlGpmMetricsGet_t = None\n"  # as if the package had changed
-    program = fault + PROGRAM.replace("DEVICES", "None").replace("SECONDS", "0.3")
-    assert nvml_stub.run(program, H200) is None
+    assert nvml_stub.run(fault + program(least=0), H200) is None
     missing = Profile(nvml_stub.folder / "profile").missing
     assert "TypeError" in missing["samples from some time on"]
 
 
 def test_a_program_that_ends_without_stopping_it_loses_nothing(nvml_stub: NvmlStub) -> None:
-    program = PROGRAM.replace("with Sampler", "sampler = Sampler").replace("interval=0.1) as sampler:", "interval=0.1)")
-    program = program.replace("    time", "sampler.start(); time").replace("    latest", "latest")
-    nvml_stub.run(program.replace("DEVICES", "None").replace("SECONDS", "0.6"), H200)
+    whole = program(seconds=0.6, least=4).replace("with Sampler(", "sampler = Sampler(")
+    nvml_stub.run(whole.replace(") as sampler:", "); sampler.start()\nif True:"), H200)
     profile = Profile(nvml_stub.folder / "profile")
     assert len(profile.samples) >= 4
     assert len(profile.host) == len(profile.samples)

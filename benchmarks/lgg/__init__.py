@@ -1,0 +1,1 @@
+"""The models of the package: how they are trained on the LGG slices, judged, and put into the package."""

@@ -1,0 +1,111 @@
+"""Smaller forms of an exported model: 8-bit integers for speed on CPUs, 16-bit weights for size."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import numpy_helper
+
+from segkit.files import atomic_path
+from segkit.model_metadata import INPUT
+
+_OPERATORS = ["Conv", "ConvTranspose", "MaxPool", "Concat"]
+_SMALLEST = 64  # elements: smaller constants (shapes, levels) stay as they are
+
+Images = NDArray[np.uint8]
+
+
+def quantise_int8(source: Path, target: Path, calibration: Iterable[Images]) -> None:
+    """Write `source` with its convolutions in 8-bit integers to `target`, atomically; the metadata stay.
+
+    Static, per channel; the ranges of activations come from `calibration`: batches uint8 [N, H, W, C] of real slices.
+    What stands before the first convolution (normalisation) and after the last (its logits, softmax) stays
+    in float32, because a mask is decided there. Weights use 7 of their 8 bits: processors without VNNI add pairs of
+    products in 16 bits, which would overflow with all 8.
+    """
+    from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    with tempfile.TemporaryDirectory() as folder, atomic_path(target) as temporary:
+        prepared = Path(folder) / "prepared.onnx"
+        with _quiet():
+            # Symbolic shape inference fails on sizes that are computed in the graph (padding, cropping).
+            quant_pre_process(source, prepared, skip_symbolic_shape=True)
+            quantize_static(
+                prepared,
+                temporary,
+                _Reader(calibration),
+                quant_format=QuantFormat.QDQ,
+                op_types_to_quantize=_OPERATORS,
+                nodes_to_exclude=[_last_convolution(onnx.load(prepared))],
+                per_channel=True,
+                reduce_range=True,
+                activation_type=QuantType.QUInt8,
+                weight_type=QuantType.QInt8,
+                calibrate_method=CalibrationMethod.MinMax,
+            )
+        _copy_metadata(source, temporary)
+
+
+def halve_weights(source: Path, target: Path) -> None:
+    """Write `source` with its weights stored as float16 and widened when the model is loaded: half the size.
+
+    The arithmetic stays in float32 (CPUs have none in float16), so it is as fast as before and decides alike
+    but for the rounding of the weights.
+    """
+    model = onnx.load(source)
+    widened = []
+    for tensor in model.graph.initializer:
+        values = numpy_helper.to_array(tensor)
+        if values.dtype != np.float32 or values.size < _SMALLEST:
+            continue
+        name = tensor.name
+        tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), f"{name}.half"))
+        widened.append(onnx.helper.make_node("Cast", [f"{name}.half"], [name], to=onnx.TensorProto.FLOAT))
+    for node in reversed(widened):
+        model.graph.node.insert(0, node)
+    with atomic_path(target) as temporary:
+        onnx.save(model, temporary)
+
+
+class _Reader:
+    """Calibration batches as ONNX Runtime asks for them."""
+
+    def __init__(self, batches: Iterable[Images]) -> None:
+        self._batches = iter(batches)
+
+    def get_next(self) -> dict[str, Any] | None:
+        batch = next(self._batches, None)
+        return None if batch is None else {INPUT: np.ascontiguousarray(batch)}
+
+
+def _last_convolution(model: onnx.ModelProto) -> str:
+    """The name of the one whose logits decide."""
+    names = [node.name for node in model.graph.node if node.op_type in ("Conv", "ConvTranspose")]
+    return str(names[-1])
+
+
+def _copy_metadata(source: Path, target: Path) -> None:
+    model = onnx.load(target)
+    known = onnx.load(source, load_external_data=False)
+    onnx.helper.set_model_props(model, {prop.key: prop.value for prop in known.metadata_props})
+    onnx.save(model, target)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence the converter, which logs advice."""
+    disabled = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(disabled)

@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from segkit.export.onnx_model import export_onnx
+from segkit.export.quantise import halve_weights, quantise_int8
+from segkit.inference.session import Model
+from segkit.model_metadata import ModelMetadata
+from segkit.models.deployed import DeployedNet
+from segkit.models.normalise import Normalise
+from segkit.models.registry import build
+
+METADATA = ModelMetadata("unet", 4, ("background", "tumor"), ("pre", "flair", "post"), (64, 64), "scale", (0, 255))
+
+
+def slices(count: int, seed: int, size: tuple[int, int] = (64, 64)) -> np.ndarray:
+    """Smooth random pictures uint8 [N, H, W, 3]."""
+    noise = torch.from_numpy(np.random.default_rng(seed).random((count, 3, 8, 8), np.float32))
+    smooth = torch.nn.functional.interpolate(noise, size=size, mode="bicubic").clamp(0, 1)
+    return (smooth.permute(0, 2, 3, 1) * 255).to(torch.uint8).numpy()
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A U-Net that has learnt that tumour is where FLAIR is bright, exported."""
+    torch.manual_seed(0)
+    net = build("unet", in_channels=3, classes=2, width=4)
+    deployed = DeployedNet(net, Normalise([0.5] * 3, [0.25] * 3, by_slice=True))
+    optimizer = torch.optim.Adam(net.parameters(), 0.02)
+    for step in range(60):
+        x = torch.from_numpy(slices(8, step))
+        target = (x[..., 1] > 140).long()
+        loss = torch.nn.functional.cross_entropy(deployed.logits(x), target)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    path = tmp_path_factory.mktemp("model") / "model.onnx"
+    export_onnx(deployed.eval(), METADATA, path)
+    return path
+
+
+def agreement(first: Path, second: Path) -> float:
+    images = slices(6, 1000, (70, 90))  # another size than the calibration's, and no multiple of 32
+    masks = [Model.load(path, "cpu").masks(images) for path in (first, second)]
+    assert 0.05 < masks[0].mean() < 0.95  # there is something to agree on
+    return float((masks[0] == masks[1]).mean())
+
+
+def test_halved_weights_decide_alike_and_keep_the_contract(exported: Path, tmp_path: Path) -> None:
+    target = tmp_path / "half.onnx"
+    halve_weights(exported, target)
+    assert target.stat().st_size < 0.7 * exported.stat().st_size
+    assert Model.load(target, "cpu").metadata == METADATA
+    assert agreement(exported, target) > 0.999
+
+
+def test_integers_decide_nearly_alike_and_keep_the_contract(exported: Path, tmp_path: Path) -> None:
+    target = tmp_path / "int8.onnx"
+    quantise_int8(exported, target, [slices(4, seed) for seed in range(50, 54)])
+    assert [path.name for path in tmp_path.iterdir()] == ["int8.onnx"]
+    assert Model.load(target, "cpu").metadata == METADATA
+    assert agreement(exported, target) > 0.98
+    tensors = onnx.load(target).graph.initializer
+    weights = [t for t in tensors if t.data_type == onnx.TensorProto.INT8 and len(t.dims) == 4]
+    assert len(weights) > 15
+    for tensor in weights:  # seven bits, so that pairs of products cannot overflow 16 bits
+        assert np.abs(onnx.numpy_helper.to_array(tensor).astype(int)).max() <= 64
+
+
+def test_a_target_that_exists_stays_where_calibration_fails(exported: Path, tmp_path: Path) -> None:
+    target = tmp_path / "int8.onnx"
+    target.write_bytes(b"old")
+    with pytest.raises(Exception, match=r"(?i)invalid"):
+        quantise_int8(exported, target, [np.zeros((1, 64, 64, 7), np.uint8)])
+    assert target.read_bytes() == b"old"
+    assert [path.name for path in tmp_path.iterdir()] == ["int8.onnx"]
