@@ -211,7 +211,7 @@ def test_a_program_that_timed_no_steps_is_judged_by_its_samples(tmp_path: Path) 
     sampled(tmp_path)
     summary = summarise(tmp_path)
     assert (summary.steps, summary.images, summary.seconds, summary.images_per_s) == (0, 0, 10.0, None)
-    assert (summary.started, summary.epochs, summary.ranks) == (None, [], [])
+    assert (summary.started, summary.epochs, summary.ranks) == (START, [], [])
     assert summary.verdict is not None
     assert summary.verdict.sentence.startswith("A kernel was running 50 % of the time on 1 GPU.")
     assert summary.devices[0].util == 0.5
