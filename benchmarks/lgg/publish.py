@@ -20,6 +20,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.lgg.robustness import lost, measure
+from segkit.data.cases import CaseSet
 from segkit.data.layouts import find_cases
 from segkit.data.read import read_case
 from segkit.data.split import Split
@@ -59,7 +60,7 @@ def publish(run: RunDirectory, form: str, name: str, *, default: bool, robustnes
     robust = lost(measure(model, case_set, split.test)) if robustness else {}
     DOCS.mkdir(parents=True, exist_ok=True)
     write_json(DOCS / f"{name}.json", {**evaluation, "robustness": robust})
-    _pictures(model, data, evaluation["patients"], DOCS / f"{name}.png")
+    _pictures(model, case_set, evaluation["patients"], DOCS / f"{name}.png")
     write_text(target.with_suffix(".md"), _card(name, form, run, evaluation, robust))
     index = read_json(PACKAGED / INDEX) if (PACKAGED / INDEX).exists() else {"default": name, "models": {}}
     index["models"][name] = {"sha256": _sha256(target)}
@@ -67,13 +68,13 @@ def publish(run: RunDirectory, form: str, name: str, *, default: bool, robustnes
     write_json(PACKAGED / INDEX, index)
 
 
-def _pictures(model: Model, data: Path, patients: list[dict[str, Any]], path: Path) -> None:
+def _pictures(model: Model, case_set: CaseSet, patients: list[dict[str, Any]], path: Path) -> None:
     """Best, median and worst patient: FLAIR, the reference and the model's mask on the slice with most tumour."""
     ranked = sorted((row for row in patients if row["dice"] is not None), key=lambda row: -row["dice"])
-    cases = {case.patient: case for case in find_cases(data).cases}
+    cases = {case.patient: case for case in case_set.cases}
     rows = []
     for row in (ranked[0], ranked[len(ranked) // 2], ranked[-1]):
-        images, reference = read_case(find_cases(data), cases[row["patient"]])
+        images, reference = read_case(case_set, cases[row["patient"]])
         at = int(reference.reshape(len(reference), -1).sum(axis=1).argmax())
         found = model.masks(images[at : at + 1])[0]
         flair = np.repeat(images[at, ..., 1:2], 3, axis=2)

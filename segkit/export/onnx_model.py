@@ -64,7 +64,7 @@ def _trace(ready: DeployedNet, path: Path, opset: int) -> None:
     """
     batch = {0: "N", 1: "H", 2: "W"}
     example = torch.zeros(2, 2 * STRIDE, 3 * STRIDE, ready.channels, dtype=torch.uint8)
-    with _quiet():
+    with quiet():
         torch.onnx.export(
             ready,
             (example,),
@@ -78,8 +78,8 @@ def _trace(ready: DeployedNet, path: Path, opset: int) -> None:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence the exporter, which warns of its age and of each shape it reads; errors are exceptions."""
+def quiet() -> Iterator[None]:
+    """Silence exporter and converters, which warn of their age and log advice; errors are exceptions."""
     disabled = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

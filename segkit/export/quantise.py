@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
+from segkit.export.onnx_model import quiet, read_metadata, set_metadata
 from segkit.files import atomic_path
 from segkit.model_metadata import INPUT
 
@@ -36,7 +35,7 @@ def quantise_int8(source: Path, target: Path, calibration: Iterable[Images]) -> 
 
     with tempfile.TemporaryDirectory() as folder, atomic_path(target) as temporary:
         prepared = Path(folder) / "prepared.onnx"
-        with _quiet():
+        with quiet():
             # Symbolic shape inference fails on sizes that are computed in the graph (padding, cropping).
             quant_pre_process(source, prepared, skip_symbolic_shape=True)
             quantize_static(
@@ -52,7 +51,7 @@ def quantise_int8(source: Path, target: Path, calibration: Iterable[Images]) -> 
                 weight_type=QuantType.QInt8,
                 calibrate_method=CalibrationMethod.MinMax,
             )
-        _copy_metadata(source, temporary)
+        set_metadata(temporary, read_metadata(source))
 
 
 def halve_weights(source: Path, target: Path) -> None:
@@ -91,21 +90,3 @@ def _last_convolution(model: onnx.ModelProto) -> str:
     """The name of the one whose logits decide."""
     names = [node.name for node in model.graph.node if node.op_type in ("Conv", "ConvTranspose")]
     return str(names[-1])
-
-
-def _copy_metadata(source: Path, target: Path) -> None:
-    model = onnx.load(target)
-    known = onnx.load(source, load_external_data=False)
-    onnx.helper.set_model_props(model, {prop.key: prop.value for prop in known.metadata_props})
-    onnx.save(model, target)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence the converter, which logs advice."""
-    disabled = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        yield
-    finally:
-        logging.disable(disabled)
