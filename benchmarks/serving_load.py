@@ -85,6 +85,19 @@ def rival_server(python: str, kind: str, model: Path) -> Iterator[Target]:
 
 
 @contextlib.contextmanager
+def alone(target: Target | None, targets: list[Target]) -> Iterator[None]:
+    """Stop the processes of all other servers meanwhile: some look for work all the time, and take from the rest."""
+    others = [other for other in targets if other is not target]
+    for other in others:
+        os.killpg(other.process, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for other in others:
+            os.killpg(other.process, signal.SIGCONT)
+
+
+@contextlib.contextmanager
 def running(words: list[str]) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
     """A process in a group of its own, ended with all its children; its standard error is in the file."""
     with tempfile.TemporaryDirectory() as folder:
@@ -166,6 +179,15 @@ async def closed_loop(target: Target, bodies: list[bytes], clients: int, duratio
     return len(tally.seconds) / took, tally
 
 
+def arrivals(rate: float, duration: float, *, poisson: bool) -> Iterator[float]:
+    """Seconds at which requests are sent, the same for the same arguments."""
+    random = np.random.default_rng(1)
+    at = 0.0
+    while at < duration:
+        yield at
+        at += float(random.exponential(1 / rate)) if poisson else 1 / rate
+
+
 async def open_loop(
     target: Target,
     bodies: list[bytes],
@@ -178,13 +200,11 @@ async def open_loop(
 ) -> Tally:
     """Requests at `rate` a second, whether or not earlier ones are answered."""
     tally = Tally()
-    random = np.random.default_rng(1)
     waiting: set[asyncio.Task[None]] = set()
     async with client_session() as session:
-        began = at = told = time.perf_counter()
-        number = 0
-        while at < began + duration:
-            delay = at - time.perf_counter()
+        began = told = time.perf_counter()
+        for number, at in enumerate(arrivals(rate, duration, poisson=poisson)):
+            delay = began + at - time.perf_counter()
             if delay > 0:
                 await asyncio.sleep(delay)
             index = number % len(bodies)
@@ -192,8 +212,6 @@ async def open_loop(
             task = asyncio.create_task(ask(session, target, bodies[index], truth, tally))
             waiting.add(task)
             task.add_done_callback(waiting.discard)
-            number += 1
-            at += random.exponential(1 / rate) if poisson else 1 / rate
             if time.perf_counter() - told >= 1:
                 told = time.perf_counter()
                 each_second()

@@ -62,25 +62,31 @@ def check_writable(target: Path) -> None:
 def atomic_folder(target: Path) -> Iterator[Path]:
     """Give a temporary folder beside `target` that takes its name when the block ends well.
 
-    A folder that has the name is replaced; an exception leaves it as it is.
+    A folder that has the name is moved aside first and removed last; an exception leaves it as it is.
 
     Raises:
-        FileError: the folder cannot be made or written to.
+        FileError: the folder cannot be made or written to, or the disk is full.
     """
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name[:40]}."))
     except OSError as error:
         raise unwritable(target, error) from error
+    new, old = temporary / "new", temporary / "old"
     try:
-        yield temporary
-        temporary.chmod(0o777 & ~_umask())
+        new.mkdir()
+        yield new
         if target.exists():
-            shutil.rmtree(target)
-        temporary.replace(target)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
+            target.replace(old)
+        new.replace(target)
+    except OSError as error:
+        if error.errno in FULL:
+            raise unwritable(target, error, "free some space, or choose another folder") from error
         raise
+    finally:
+        if old.exists() and not target.exists():
+            old.replace(target)
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_text(target: Path, text: str) -> None:
@@ -107,6 +113,15 @@ def read_json(path: Path) -> Any:
 def sha256_of(value: Any) -> str:
     """SHA-256 of a value's canonical JSON (sorted keys, no spaces), in hexadecimal."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's content, in hexadecimal. Raises FileError if it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise FileError(path, f"cannot be read ({error.strerror})") from error
 
 
 def _suffix(path: Path) -> str:

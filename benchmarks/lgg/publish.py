@@ -9,7 +9,6 @@ Every figure in the card is that of the very file that is shipped, on the test p
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -24,7 +23,7 @@ from segkit.data.cases import CaseSet
 from segkit.data.layouts import find_cases
 from segkit.data.read import read_case
 from segkit.data.split import Split
-from segkit.files import read_json, write_json, write_text
+from segkit.files import file_sha256, read_json, write_json, write_text
 from segkit.inference.catalogue import INDEX, PACKAGED
 from segkit.inference.session import Model
 from segkit.runs import RunDirectory, open_run
@@ -63,7 +62,7 @@ def publish(run: RunDirectory, form: str, name: str, *, default: bool, robustnes
     _pictures(model, case_set, evaluation["patients"], DOCS / f"{name}.png")
     write_text(target.with_suffix(".md"), _card(name, form, run, evaluation, robust))
     index = read_json(PACKAGED / INDEX) if (PACKAGED / INDEX).exists() else {"default": name, "models": {}}
-    index["models"][name] = {"sha256": _sha256(target)}
+    index["models"][name] = {"sha256": file_sha256(target)}
     index["default"] = name if default else index["default"]
     write_json(PACKAGED / INDEX, index)
 
@@ -114,15 +113,11 @@ def _card(name: str, form: str, run: RunDirectory, evaluation: dict[str, Any], r
         split=split.sha256,
         recipe=config.model.model,
         run=evaluation["context"]["run_id"],
-        sha256=_sha256(PACKAGED / f"{name}.onnx"),
+        sha256=file_sha256(PACKAGED / f"{name}.onnx"),
         figures="\n".join(figures),
         changes="\n".join([*CHANGES_HEAD, *changes]) if robust else "Not measured for this model.",
         worst=", ".join(f"{patient} {dice:.3f}" for dice, patient in worst),
     )
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _interval(low: float | None, high: float | None) -> str:

@@ -110,8 +110,8 @@ class Augment:
         config, count = self.config, len(x)
         each = (*x.shape[:2], 1, 1)
         if config.missing:
-            gone = torch.rand(each, generator=generator, device=x.device) < config.missing
-            x = torch.where(gone, x[:, self.stand_in, None], x)
+            gone = self._gone(count, x.shape[1], generator)
+            x = torch.where(gone[:, :, None, None], x[:, self.stand_in, None], x)
         if config.gamma:
             gamma = torch.exp(_spread(count * x.shape[1], generator) * config.gamma)
             x = power(x.clamp_min(1e-6), gamma.view(each))
@@ -125,6 +125,17 @@ class Augment:
             noise = torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
             x = x + noise * sigma[:, None, None, None]
         return x.clamp(0, 1).contiguous(memory_format=torch.channels_last)
+
+    def _gone(self, count: int, channels: int, generator: torch.Generator) -> Tensor:
+        """Which channels of each slice are missing, bool [count, channels]; each choice without FLAIR is alike often."""
+        others = [index for index in range(channels) if index != self.stand_in]
+        gone = torch.zeros((count, channels), dtype=torch.bool, device=generator.device)
+        if others:
+            lacks = _uniform(count, generator) < self.config.missing
+            choice = 1 + torch.randint(2 ** len(others) - 1, (count,), generator=generator, device=generator.device)
+            bits = torch.arange(len(others), device=generator.device)
+            gone[:, others] = ((choice[:, None] >> bits) & 1).bool() & lacks[:, None]
+        return gone
 
 
 def _uniform(count: int, generator: torch.Generator) -> Tensor:

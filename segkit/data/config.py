@@ -57,7 +57,7 @@ class AugmentConfig(Checked):
     brightness: float = option(0.3, "Largest relative change of each channel's intensity.", low=0, high=1)
     bias: float = option(0.0, "Standard deviation of the log of a smooth bias field.", low=0, high=1)
     missing: float = option(
-        0.0, "Probability that a channel is replaced by FLAIR, as for a missing sequence.", low=0, high=1
+        0.0, "Probability that one or more channels are replaced by FLAIR, as for missing sequences.", low=0, high=1
     )
     noise: float = option(0.02, "Largest standard deviation of added noise (full scale 1).", low=0, high=1)
     coarse: float = option(0.0, "Share of the run, from its start, at half the resolution.", low=0, high=1)

@@ -6,10 +6,6 @@ patches of gliosis, so that no threshold finds it; the other sequences, shape an
 
 from __future__ import annotations
 
-import contextlib
-import shutil
-import tempfile
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -19,9 +15,8 @@ from PIL import Image
 
 from segkit.data.phantom_anatomy import make_patient
 from segkit.errors import ConfigError, FileError
-from segkit.files import read_json, write_json
+from segkit.files import atomic_folder, read_json, write_json
 from segkit.resources import granted_cpus
-from segkit.unwritable import unwritable
 
 _MARKER = "phantom.json"
 _FORMAT = 1  # raise when the same arguments give other images
@@ -56,7 +51,7 @@ def write_phantom(root: Path, *, patients: int = 24, slices: int = 14, size: int
     root = root.absolute()
     if _present(root) == wanted and sum(1 for _ in root.glob("*/*.tif")) == 2 * patients * slices:
         return
-    with _new_folder(root) as folder, ThreadPoolExecutor(granted_cpus()) as pool:
+    with atomic_folder(root) as folder, ThreadPoolExecutor(granted_cpus()) as pool:
         jobs = [pool.submit(_write_patient, folder, n, slices, size, seed) for n in range(patients)]
         for job in jobs:
             job.result()
@@ -93,24 +88,3 @@ def _present(root: Path) -> Any:
     if _MARKER not in entries or foreign:
         raise FileError(root, f"is not empty ({(foreign or entries)[0]})", "choose a new folder for the phantom")
     return read_json(root / _MARKER)
-
-
-@contextlib.contextmanager
-def _new_folder(root: Path) -> Iterator[Path]:
-    """A folder beside `root` that takes its place when the block ends well, and else is removed."""
-    try:
-        root.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(dir=root.parent, prefix=f".{root.name}."))
-    except OSError as error:
-        raise unwritable(root, error) from error
-    try:
-        new = folder / "new"
-        new.mkdir()
-        yield new
-        if root.exists():
-            root.replace(folder / "old")
-        new.replace(root)
-    except OSError as error:
-        raise unwritable(root, error, "free some space") from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -13,7 +12,7 @@ from typing import Any
 
 import segkit
 from segkit.errors import ConfigError, FileError, SegkitError
-from segkit.files import atomic_path, read_json, write_json
+from segkit.files import atomic_path, file_sha256, read_json, write_json
 
 PACKAGED = Path(segkit.__file__).parent / "pretrained"
 INDEX = "models.json"  # {"default": name, "models": {name: {"sha256": ...}}}
@@ -37,7 +36,7 @@ class Installed:
 
     def checked(self) -> Path:
         """The file, if it is what was installed. Raises FileError if it was changed or damaged since."""
-        if self.sha256 and _sha256(self.path) != self.sha256:
+        if self.sha256 and file_sha256(self.path) != self.sha256:
             remedy = "install segkit again" if self.packaged else "add it again with `segkit models add`"
             raise FileError(self.path, "is not the file that was installed (its SHA-256 differs)", remedy)
         return self.path
@@ -100,7 +99,7 @@ def add_model(file: Path, name: str = "", *, force: bool = False) -> Installed:
         raise FileError(target, "exists", "give another name with --name, or replace it with --force")
     with atomic_path(target) as temporary:
         shutil.copyfile(file, temporary)
-        sha256 = _sha256(temporary)
+        sha256 = file_sha256(temporary)
         # Before the file: a record without its file is of no consequence, a file with an old record would be refused.
         write_json(_record(target), {"sha256": sha256})
     if file.with_suffix(".md").is_file():
@@ -118,11 +117,3 @@ def _recorded(model: Path) -> str:
         return str(json.loads(_record(model).read_text(encoding="utf-8"))["sha256"])
     except (OSError, ValueError, KeyError, TypeError):
         return ""
-
-
-def _sha256(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise FileError(path, f"cannot be read ({error.strerror})") from error

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -154,14 +155,15 @@ class Engine:
         return folder
 
     def _remove(self, folder: Path) -> None:
-        """From a disk in a thread: it takes milliseconds, which all other requests would wait for."""
-        if self._in_memory:
-            shutil.rmtree(folder, ignore_errors=True)
-            return
+        """After the answer has been sent; from a disk in a thread: it takes milliseconds, for which all would wait."""
+        remove = partial(shutil.rmtree, folder, ignore_errors=True)
         try:
-            self._threads.submit(shutil.rmtree, folder, ignore_errors=True)
-        except RuntimeError:  # the threads have ended: what is left goes with the root
-            shutil.rmtree(folder, ignore_errors=True)
+            if self._in_memory:
+                asyncio.get_running_loop().call_soon(remove)
+            else:
+                self._threads.submit(remove)
+        except RuntimeError:  # loop or threads have ended: what is left goes with the root
+            remove()
 
     def start(self, function: Callable[[], T]) -> asyncio.Future[T]:
         """Run `function` in a thread of the requests."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import CancelledError, Future
 from pathlib import Path
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from segkit.inference.session import Model
 from segkit.model_metadata import MASK, PROBABILITY
+from segkit.serving import batcher as batcher_module
 from segkit.serving.batcher import Batcher, BatchReport
 from segkit.serving.config import BatchConfig
 from segkit.serving.models import Served
@@ -251,7 +253,8 @@ def test_a_second_batch_does_not_wait_for_the_first(model: Held) -> None:
     batcher.close()
 
 
-def test_a_batch_is_told_whether_it_shares_the_cpus(model: Held) -> None:
+def test_a_batch_is_told_whether_it_shares_the_cpus(model: Held, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batcher_module, "_CROWDED_S", 0.5)
     batcher = Batcher(BatchConfig(batch=1, delay_ms=0.0, parallel=2))
     one = served(model)
     first = batcher.submit(one, slices(1), (MASK,), Ticket())
@@ -262,9 +265,11 @@ def test_a_batch_is_told_whether_it_shares_the_cpus(model: Held) -> None:
     model.go.set()
     for future in (first, second):
         future.result(5)
-    batcher.submit(one, slices(3), (MASK,), Ticket()).result(5)
+    batcher.submit(one, slices(3), (MASK,), Ticket()).result(5)  # right after a crowd, more may come
+    time.sleep(0.6)
+    batcher.submit(one, slices(4), (MASK,), Ticket()).result(5)
     batcher.close()
-    assert model.beside == [False, True, False]
+    assert model.beside == [False, True, True, False]
 
 
 def test_a_model_that_answers_another_shape_fails_its_request_and_not_the_server(batcher: Batcher, model: Held) -> None:

@@ -19,7 +19,7 @@ from segkit.config import from_mapping
 from segkit.serving.config import BatchConfig, Limits, ServerConfig
 from segkit.serving.openapi import description
 from tests.conftest import ROOT
-from tests.serving.conftest import Server, encoded, picture
+from tests.serving.conftest import Server, decoded, encoded, picture, serving
 
 DOCKER = ROOT / "docker"
 
@@ -120,6 +120,15 @@ def test_manifests_ask_for_what_the_server_has(server: Server, name: str) -> Non
         assert len(probes) >= 2
         for probe in probes:
             assert httpx.get(server.url.rstrip("/") + probe["httpGet"]["path"]).status_code == 200
+
+
+def test_without_a_model_it_serves_the_default_one(tmp_path: Path) -> None:
+    case = ROOT / "tests" / "inference" / "pretrained_case"
+    with serving(tmp_path) as server:
+        answer = server.post((case / "scan.png").read_bytes())
+    assert answer.headers["X-Model"] == "lgg-unet/1"
+    expected = decoded((case / "lgg-unet_mask.png").read_bytes()) > 0
+    assert ((decoded(answer.content) > 0) != expected).mean() < 0.001
 
 
 def test_serve_without_its_packages_says_what_to_install(tmp_path: Path, segkit: Callable[..., Any]) -> None:

@@ -54,8 +54,6 @@ async function open(file) {
   tell("");
   at("work").hidden = false;
   stage("Sending", null);
-  if (!viewer) at("viewer").hidden = false;
-  at("empty").hidden = true;
   try {
     const model = known[at("model").value];
     if (!model) throw new RequestError(0, "no model is loaded");
@@ -72,10 +70,6 @@ async function open(file) {
     if (running === request) {
       running = null;
       at("work").hidden = true;
-      if (!viewer) {
-        at("viewer").hidden = true;
-        at("empty").hidden = false;
-      }
     }
   }
 }
@@ -87,6 +81,7 @@ function begin(scan, name) {
   viewer.colours = scan.colours;
   at("side").hidden = false;
   at("viewer").hidden = false;
+  at("empty").hidden = true;
   at("name").textContent = name;
   const [slices, height, width] = scan.shape;
   const size = slices > 1 ? `${width} x ${height} x ${slices}` : `${width} x ${height}`;
