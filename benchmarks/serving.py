@@ -120,6 +120,7 @@ def load(
 ) -> dict[str, float]:
     """Percentiles at a given rate."""
     with alone(target, targets):
+        asyncio.run(closed_loop(target, bodies, 2, 2.0))  # it may have been stopped for long
         tally = asyncio.run(open_loop(target, bodies, rate, duration, poisson=poisson))
     return {
         "requests": len(tally.seconds),

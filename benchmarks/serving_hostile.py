@@ -343,7 +343,7 @@ def main() -> None:
 
 def settled(target: Target) -> int:
     """Memory once the last requests are gone."""
-    time.sleep(6)
+    time.sleep(14)
     return resident(target.process)
 
 

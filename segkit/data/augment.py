@@ -127,7 +127,7 @@ class Augment:
         return x.clamp(0, 1).contiguous(memory_format=torch.channels_last)
 
     def _gone(self, count: int, channels: int, generator: torch.Generator) -> Tensor:
-        """Which channels of each slice are missing, bool [count, channels]; each choice without FLAIR is alike often."""
+        """Which channels of each slice are missing, bool [count, channels]; each choice without FLAIR alike often."""
         others = [index for index in range(channels) if index != self.stand_in]
         gone = torch.zeros((count, channels), dtype=torch.bool, device=generator.device)
         if others:

@@ -37,7 +37,7 @@ from segkit.serving.ticket import Ticket
 from segkit.serving.upload import Inspector, Upload
 
 _AHEAD = 4  # batches that a volume keeps queued, so that the net never waits for its next slices
-_IDLE_S = 2.0  # without requests before memory is handed back
+_IDLE_S = 10.0  # without requests before memory is handed back
 
 T = TypeVar("T")
 
@@ -86,7 +86,7 @@ class Engine:
         self._in_memory = scratch is not None
         self._batch = batch
         self._folders = 0
-        self._used = False  # since memory was last handed back
+        self._used: float | None = None  # when a request last came, on the loop's clock; None: nothing to hand back
         self._threads = ThreadPoolExecutor(limits.max_requests, thread_name_prefix="segkit-request")
         # So many scans are decoded at once: more would only take turns on the CPUs, and hold memory meanwhile.
         self._cpus = threading.BoundedSemaphore(granted_cpus())
@@ -141,7 +141,7 @@ class Engine:
 
     def hold(self) -> contextlib.ExitStack:
         """A request's place, to which it adds what else it takes. Raises Busy."""
-        self._used = True
+        self._used = asyncio.get_running_loop().time()
         held = contextlib.ExitStack()
         held.enter_context(self.requests.share(1))
         return held
@@ -202,11 +202,12 @@ class Engine:
                 abandon(work, ticket, held)
 
     async def tidy(self) -> None:
-        """Hand memory back to the system whenever nothing has been in work for a moment. Until cancelled."""
+        """Hand memory back to the system when nothing has come and nothing is in work for a while. Until cancelled."""
+        clock = asyncio.get_running_loop().time
         while True:
-            await asyncio.sleep(_IDLE_S)
-            if self._used and not self.requests.taken:
-                self._used = False
+            await asyncio.sleep(_IDLE_S / 5)
+            if self._used is not None and clock() - self._used > _IDLE_S and not self.requests.taken:
+                self._used = None
                 await asyncio.to_thread(trim)
 
     def late(self) -> Busy:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import CancelledError, Future
 from pathlib import Path
@@ -15,7 +14,6 @@ from numpy.typing import NDArray
 
 from segkit.inference.session import Model
 from segkit.model_metadata import MASK, PROBABILITY
-from segkit.serving import batcher as batcher_module
 from segkit.serving.batcher import Batcher, BatchReport
 from segkit.serving.config import BatchConfig
 from segkit.serving.models import Served
@@ -34,13 +32,14 @@ class Held:
     def __init__(self) -> None:
         self.metadata = threshold_metadata(channels=1, size=(SIZE, SIZE))
         self.batches: list[list[int]] = []  # the value of each slice, of each batch
-        self.beside: list[bool] = []  # whether each batch was told of others
+        self.beside: object = None  # a session for batches beside others
+        self.shared: list[bool] = []  # whether each batch was to use it
         self.go = threading.Event()
         self.began = threading.Event()
         self.fail_on: int | None = None
 
     def run(self, outputs: Sequence[str], images: NDArray[np.uint8], *, beside: bool) -> list[Any]:
-        self.beside.append(beside)
+        self.shared.append(beside)
         self.began.set()
         assert self.go.wait(10)
         values = images[:, 0, 0, 0].tolist()
@@ -253,23 +252,22 @@ def test_a_second_batch_does_not_wait_for_the_first(model: Held) -> None:
     batcher.close()
 
 
-def test_a_batch_is_told_whether_it_shares_the_cpus(model: Held, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batcher_module, "_CROWDED_S", 0.5)
+def test_a_batch_has_all_cpus_alone_and_a_crowd_shares_them(model: Held) -> None:
+    model.beside = object()
     batcher = Batcher(BatchConfig(batch=1, delay_ms=0.0, parallel=2))
     one = served(model)
     first = batcher.submit(one, slices(1), (MASK,), Ticket())
     assert model.began.wait(5)
     model.began.clear()
-    second = batcher.submit(one, slices(2), (MASK,), Ticket())
-    assert model.began.wait(5)
+    others = [batcher.submit(one, slices(value), (MASK,), Ticket()) for value in range(2, 8)]
+    assert not model.began.wait(0.2), "nothing runs beside a batch with all cores"
     model.go.set()
-    for future in (first, second):
+    for future in (first, *others):
         future.result(5)
-    batcher.submit(one, slices(3), (MASK,), Ticket()).result(5)  # right after a crowd, more may come
-    time.sleep(0.6)
-    batcher.submit(one, slices(4), (MASK,), Ticket()).result(5)
+    batcher.submit(one, slices(9), (MASK,), Ticket()).result(5)
     batcher.close()
-    assert model.beside == [False, True, True, False]
+    assert model.shared[:3] == [False, True, True]
+    assert model.shared[-1] is False
 
 
 def test_a_model_that_answers_another_shape_fails_its_request_and_not_the_server(batcher: Batcher, model: Held) -> None:
