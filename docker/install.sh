@@ -40,6 +40,8 @@ segkit() {
     rm -rf torch/include torch/share torch/bin/test_* torch/bin/protoc* torch/bin/*Test
     # ONNX Runtime with TensorRT wants TensorRT itself, which no package here brings.
     rm -f onnxruntime/capi/libonnxruntime_providers_tensorrt.so
+    # For programs in C; the module for Python has all of it in itself.
+    rm -f onnxruntime/capi/libonnxruntime.so.*
     compile "$prefix"
 }
 
