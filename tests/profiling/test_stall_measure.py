@@ -213,6 +213,7 @@ def test_a_loader_that_needs_no_decoding_is_chosen_where_it_is_faster() -> None:
     assert verdict.kind == "prep"
     assert "Use loader packed and 0 workers: expect" in verdict.sentence
     assert verdict.advice[0].startswith("`--loader packed --workers 0")
+    assert not any("segkit profile" in text for text in verdict.advice), "it is what has just been run"
 
 
 def test_the_present_loader_is_kept_where_another_is_no_faster() -> None:

@@ -15,6 +15,7 @@ TITLES = {
     "none": "The net itself bounds this job",  # nothing else was run
     "unknown": "The rates vary too much to tell",
 }
+THIS_COMMAND = "`segkit profile`"
 REPEAT = "Repeat it on a quiet machine, or with a longer `--seconds`."
 
 
@@ -92,7 +93,9 @@ def _advice(differential: Differential, kind: str, chosen: WorkerPoint | None) -
         if chosen.loader != settings["loader"]:
             advice += _best_of_present(differential)
     advice += [f"{v.name.capitalize()}: {100 * v.gain:+.1f} % images/s." for v in differential.variants]
-    return [REPEAT, *advice] if kind == "unknown" else advice + ADVICE[kind]
+    if kind == "unknown":
+        return [REPEAT, *advice]
+    return advice + [text for text in ADVICE[kind] if THIS_COMMAND not in text]  # it has just measured that
 
 
 def _best_of_present(differential: Differential) -> list[str]:
