@@ -4,7 +4,7 @@
 #
 #   install.sh dependencies EXTRA ...    by the requirements $RUNTIME and $TORCH, and an index for the latter, $TORCH_INDEX
 #   install.sh segkit                    the package; what no run needs is taken out again
-#   install.sh bytecode                  in the last stage: the standard library's, which slim images lack
+#   install.sh base                      in the last stage: no pip in the base any more, and bytecode, which slim images lack
 set -eu
 prefix=/opt/segkit
 # pip stays outside of the environment that it fills.
@@ -45,8 +45,13 @@ segkit() {
     compile "$prefix"
 }
 
-bytecode() {
-    compile "$(python3 -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')"
+base() {
+    # The base's own pip, and the wheels from which a venv gets one: nothing more is installed into this image.
+    own=$(python3 -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+    standard=$(python3 -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')
+    rm -rf /usr/share/python-wheels "$standard/ensurepip/_bundled" "$own"/pip "$own"/pip-* "$own"/setuptools "$own"/setuptools-* \
+        "$own"/wheel "$own"/wheel-* "$(dirname "$(command -v python3)")"/pip*
+    compile "$standard"
 }
 
 # Python in a read-only image can't keep what it compiles and so would compile at each start. Without a check of the
