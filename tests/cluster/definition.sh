@@ -16,4 +16,4 @@ mapfile -t mounts < <(pip_mounts --bind)
 cd "$ROOT"
 # A build from a definition as a root that lacks capabilities is an unprivileged user's.
 apptainer build --force --fakeroot --disable-cache "${mounts[@]}" "${arguments[@]}" \
-    --mksquashfs-args '-comp zstd -Xcompression-level 19 -b 1M' "$WORK/$name.sif" apptainer/segkit.def
+    --mksquashfs-args '-comp zstd -Xcompression-level 15' "$WORK/$name.sif" apptainer/segkit.def

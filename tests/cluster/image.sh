@@ -21,7 +21,10 @@ podman build --quiet --format docker --isolation chroot --network host --layers=
 echo "$name: image after $SECONDS s"
 rm -f "$WORK/$name.tar"
 podman save --quiet --format docker-archive -o "$WORK/$name.tar" "localhost/$name"
-apptainer build --force --disable-cache --mksquashfs-args '-comp zstd -Xcompression-level 19 -b 1M' \
+# Blocks of a megabyte make the image with CUDA's provider 12 % smaller, and every image 0.4 s slower to start.
+packing='-comp zstd -Xcompression-level 15'
+[ "$target" = train ] || [[ " ${arguments[*]} " == *" RUNTIME=onnxruntime "* ]] || packing='-comp zstd -Xcompression-level 19 -b 1M'
+apptainer build --force --disable-cache --mksquashfs-args "$packing" \
     "$WORK/$name.sif" "docker-archive:$WORK/$name.tar"
 rm "$WORK/$name.tar"
 echo "$name: SIF after $SECONDS s, $(stat -c %s "$WORK/$name.sif") bytes;" \
