@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -24,7 +25,7 @@ def own(threshold_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     folder = tmp_path / "pretrained"
     folder.mkdir()
     (folder / "brain.onnx").write_bytes(threshold_model.read_bytes())
-    digest = catalogue._sha256(threshold_model)
+    digest = hashlib.sha256(threshold_model.read_bytes()).hexdigest()
     write_json(folder / "models.json", {"default": "brain", "models": {"brain": {"sha256": digest}}})
     monkeypatch.setattr(catalogue, "PACKAGED", folder)
     monkeypatch.setenv("SEGKIT_CACHE", str(tmp_path / "cache"))
