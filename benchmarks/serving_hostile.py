@@ -343,7 +343,7 @@ def main() -> None:
 
 def settled(target: Target) -> int:
     """Memory once the last requests are gone."""
-    time.sleep(14)
+    time.sleep(14)  # the server hands memory back after ten seconds without requests
     return resident(target.process)
 
 

@@ -46,7 +46,7 @@ class Model:
 
         `auto` is the CPU for few slices; for many it is CUDA where that works, else the CPU. `resident` is for a
         process that stays and does other things too: memory is kept from batch to batch, except after an
-        unusually large one, and threads without work sleep at once. `parallel` batches will run at a time: on a
+        unusually large one, and threads without work sleep at once. up to `parallel` batches will run at a time: on a
         CPU each then has its share of the cores, because threads that wait for each other at every layer cost more
         than they bring where all cores are busy.
 

@@ -22,11 +22,13 @@ KINDS = {
     "unknown": "Too few steps to tell",
 }
 
+ASK_PROFILE = "`segkit profile` measures which number pays."
+
 ADVICE: dict[str, list[str]] = {
     "none": [],
     "prep": [
         "Decode once instead of at each access: `--loader packed` (or `resident`, where the set fits on the device).",
-        "More loader workers, up to the granted CPUs: `segkit profile` measures which number pays.",
+        f"More loader workers, up to the granted CPUs: {ASK_PROFILE}",
         "Smaller or uncompressed files; augmentation on the device instead of in the loader.",
     ],
     "fetch": [
@@ -37,7 +39,7 @@ ADVICE: dict[str, list[str]] = {
     ],
     "loader": [
         "Decode once instead of at each access: `--loader packed`.",
-        "More loader workers: `segkit profile` measures which number pays.",
+        f"More loader workers: {ASK_PROFILE}",
         "The loader used little CPU while it was waited for: look for locks, sleeps or a slow network file system.",
     ],
     "copy": [

@@ -150,17 +150,17 @@ class Batcher:
     def _work(self) -> None:
         while True:
             with self._changed:
-                while not (self._prune() and not self._alone) and not (self._closed and not self._tasks):
+                while not self._ready():
                     self._changed.wait()
                 if not self._tasks:
                     return
                 self._gather()
                 if self._alone or not self._prune():
                     continue
-                beside = self._running > 0 or sum(task.left for task in self._tasks) >= _CROWD
+                beside = self._running > 0 or self.waiting >= _CROWD
                 parts = self._take()
-                alone = self._alone = not beside and parts[0].task.served.model.beside is not None
-                if self._tasks and not alone:
+                self._alone = not beside and parts[0].task.served.model.beside is not None
+                if self._tasks and not self._alone:
                     self._changed.notify()  # another thread may take what is left
                 self._running += 1
             try:
@@ -172,10 +172,14 @@ class Batcher:
             finally:
                 with self._changed:
                     self._running -= 1
-                    if alone:
+                    if self._alone:  # then this was the only one
                         self._alone = False
-                        self._changed.notify()
+                        self._changed.notify(len(self._threads) if self._closed else 1)
             del parts  # nothing of a request outlives it in this frame
+
+    def _ready(self) -> bool:
+        """Whether a thread has something to do: a batch that it may start, or to end."""
+        return not self._alone if self._prune() else self._closed
 
     def _prune(self) -> bool:
         """Drop what nobody waits for; whether anything is left."""

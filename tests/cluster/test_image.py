@@ -69,7 +69,7 @@ def test_nothing_of_the_build_is_left(image: str) -> None:
     look = """
         for name in cc gcc c++ ld as make pip pip3 git curl; do command -v $name && exit 1; done
         find / -xdev \\( -path '*/pip/*' -o -name '*.whl' -o -path '*/.cache/*' -o -path '/src*' -o -name '*.h' \\) \
-            ! -path '/usr/share/python-wheels/*' -type f 2>/dev/null
+            -type f 2>/dev/null
         find /opt/segkit /mnt /tmp /var/tmp /root ! -user 0 2>/dev/null
         ls -A /mnt /tmp /data
         python -c 'import segkit, numpy; print(segkit.__cached__, numpy.__cached__)'

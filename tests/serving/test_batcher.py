@@ -270,6 +270,23 @@ def test_a_batch_has_all_cpus_alone_and_a_crowd_shares_them(model: Held) -> None
     assert model.shared[-1] is False
 
 
+def test_all_threads_end_though_they_waited_for_a_batch_with_all_cpus(model: Held) -> None:
+    model.beside = object()
+    batcher = Batcher(BatchConfig(batch=1, delay_ms=0.0, parallel=4))
+    one = served(model)
+    futures = [batcher.submit(one, slices(1), (MASK,), Ticket())]
+    assert model.began.wait(5)
+    futures.append(batcher.submit(one, slices(2), (MASK,), Ticket()))
+    closing = threading.Thread(target=batcher.close, daemon=True)
+    closing.start()
+    closing.join(0.2)  # the idle threads have heard of it, and wait for the one in the net
+    model.go.set()
+    for future in futures:
+        future.result(5)
+    closing.join(5)
+    assert not closing.is_alive()
+
+
 def test_a_model_that_answers_another_shape_fails_its_request_and_not_the_server(batcher: Batcher, model: Held) -> None:
     model.go.set()
     run = model.run

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from segkit.profiling.advice import ADVICE, KINDS
+from segkit.profiling.advice import ADVICE, ASK_PROFILE, KINDS
 from segkit.profiling.stalls.differential import DISTURBED
 from segkit.profiling.stalls.measure import choose
 from segkit.profiling.summary import Differential, Interval, Verdict, WorkerPoint
@@ -15,7 +15,6 @@ TITLES = {
     "none": "The net itself bounds this job",  # nothing else was run
     "unknown": "The rates vary too much to tell",
 }
-THIS_COMMAND = "`segkit profile`"
 REPEAT = "Repeat it on a quiet machine, or with a longer `--seconds`."
 
 
@@ -95,7 +94,7 @@ def _advice(differential: Differential, kind: str, chosen: WorkerPoint | None) -
     advice += [f"{v.name.capitalize()}: {100 * v.gain:+.1f} % images/s." for v in differential.variants]
     if kind == "unknown":
         return [REPEAT, *advice]
-    return advice + [text for text in ADVICE[kind] if THIS_COMMAND not in text]  # it has just measured that
+    return advice + [text for text in ADVICE[kind] if not text.endswith(ASK_PROFILE)]  # it has just done so
 
 
 def _best_of_present(differential: Differential) -> list[str]:
