@@ -1,4 +1,4 @@
-"""What each step after the net does to Dice: smoothing across slices, a minimum lesion size, the largest component.
+"""What each step after the net does to Dice: mirrored slices, smoothing, threshold, least lesion, largest component.
 
     python -m benchmarks.postprocessing --run runs/lgg/unet --data kaggle_3m
 
@@ -10,7 +10,7 @@ change per patient against no step, with a 95 % bootstrap interval over patients
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,15 +18,17 @@ from numpy.typing import NDArray
 
 from benchmarks.timing import machine
 from segkit.data.layouts import find_cases
-from segkit.data.read import read_case
 from segkit.data.split import Split
-from segkit.imaging.scan import Scan
-from segkit.inference.postprocess import largest_component, remove_small
+from segkit.inference.postprocess import LesionSize, largest_component
 from segkit.inference.segmenter import Segmenter, Slicing
 from segkit.inference.session import Model
+from segkit.training.evaluate import scan_of
 
-SIGMAS = (0.0, 0.5, 0.7, 1.0, 1.5)
-VOXELS = (20, 100, 300, 1000)
+SIGMAS = (0.5, 0.7, 1.0, 1.5)
+THRESHOLDS = (0.2, 0.3, 0.4)
+LEAST = ("100", "1000", "5%", "10%", "20%")
+
+LARGEST = "--largest-component"
 
 Mask = NDArray[np.uint8]
 Counts = tuple[int, int, int]  # voxels in both, in the mask, in the reference
@@ -56,14 +58,13 @@ class Remembered:
         self._known.clear()
 
 
-def steps() -> dict[str, tuple[float, Callable[[Mask], Mask]]]:
-    """For each way: the sigma of smoothing, and what is done to the mask."""
-    ways: dict[str, tuple[float, Callable[[Mask], Mask]]] = {"none": (0.0, lambda mask: mask)}
-    ways |= {f"--smooth {sigma:g}": (sigma, lambda mask: mask) for sigma in SIGMAS[1:]}
-    for count in VOXELS:
-        ways[f"--min-lesion {count}"] = (0.0, lambda mask, count=count: remove_small(mask, count))  # type: ignore[misc]
-    ways["--smooth 0.7 --min-lesion 300"] = (0.7, lambda mask: remove_small(mask, 300))
-    ways["--largest-component"] = (0.0, largest_component)
+def steps() -> dict[str, Slicing]:
+    """For each way what is set; what the model brings along is left out."""
+    alone = partial(Slicing, by_slice=True)
+    ways = {"none": alone(), "--flip": alone(flip=True)}
+    ways |= {f"--smooth {sigma:g}": alone(smooth=sigma) for sigma in SIGMAS}
+    ways |= {f"--threshold {value:g}": alone(threshold=value) for value in THRESHOLDS}
+    ways |= {f"--min-lesion {text}": alone(min_lesion=LesionSize.parse(text)) for text in LEAST}
     return ways
 
 
@@ -97,14 +98,14 @@ def main() -> None:
     cases = [case for case in case_set.cases if case.patient in {*split.val, *split.test}]
     model = Remembered(Model.load(options.model or options.run / "model.onnx", slices_hint=100))
     segmenter = Segmenter(model)
-    found: dict[str, list[Counts]] = {name: [] for name in steps()}
+    found: dict[str, list[Counts]] = {name: [] for name in (*steps(), LARGEST)}
     for case in cases:
-        images, reference = read_case(case_set, case)
-        scan = Scan(images, case.spacing, None, case_set.channels, Path(case.patient), "folder")
-        masks = {sigma: segmenter.segment(scan, Slicing(smooth=sigma)).mask for sigma in SIGMAS}
+        scan, reference = scan_of(case_set, case)
+        masks = {name: segmenter.segment(scan, slicing).mask for name, slicing in steps().items()}
+        masks[LARGEST] = largest_component(masks["none"])
         model.forget()
-        for name, (sigma, finish) in steps().items():
-            found[name].append(counts(finish(masks[sigma]), reference))
+        for name, mask in masks.items():
+            found[name].append(counts(mask, reference))
     print(f"{machine()}; {options.run}, {len(cases)} patients that it was not trained on")
     plain = np.array([dice(*one) for one in found["none"]])
     print(f"{'step':32}  pooled Dice  patient Dice  change per patient [95 % interval]")

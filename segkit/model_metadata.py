@@ -33,6 +33,11 @@ class ModelMetadata:
     segkit: str = ""  # version of segkit that exported the model
     pixel_mm: tuple[float, float] | None = None  # height and width of a training pixel; None where unknown or mixed
     plane: str = ""  # of the training slices (imaging/planes.py); "" where unknown
+    # What suits it in volumes, chosen on validation patients (inference/volume_rule.py):
+    flip: bool = False
+    smooth: float = 0.0
+    threshold: float | None = None
+    min_lesion: str = ""
 
     def to_props(self) -> dict[str, str]:
         """The fields as `metadata_props`: each value as JSON, each key prefixed with `segkit.`."""

@@ -9,6 +9,7 @@ runs/<name>/
     profile/            step times, one file a rank; samples of the devices, one file a node
     report.html         where the time went
     evaluation.json/.md the test figures
+    volume.json         what suits the net in volumes, where `segkit tune` has chosen it
     model.onnx          the exported best checkpoint
 """
 
@@ -85,6 +86,11 @@ class RunDirectory:
     def evaluation(self) -> Path:
         """`evaluation.json`; the Markdown lies beside it."""
         return self.path / "evaluation.json"
+
+    @property
+    def volume_rule(self) -> Path:
+        """`volume.json`."""
+        return self.path / "volume.json"
 
     @property
     def onnx(self) -> Path:

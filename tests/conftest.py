@@ -59,3 +59,14 @@ def segkit(tmp_path: Path) -> Run:
         )
 
     return run
+
+
+@pytest.fixture(scope="session")
+def trained(phantom: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of a tiny U-Net, evaluated and exported."""
+    folder = tmp_path_factory.mktemp("trained")
+    quick = ["--width", "2", "--epochs", "2", "--batch", "8", "--lr", "0.01"]
+    words = ["train", "--model", "unet", *quick, "--data", str(phantom), "--run", "run"]
+    command = [sys.executable, "-m", "segkit", *words]
+    subprocess.run(command, cwd=folder, env=clean_environment(), check=True, capture_output=True)
+    return folder / "run"

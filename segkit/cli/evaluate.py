@@ -21,11 +21,15 @@ def evaluate(
         Optional[Path],  # noqa: UP045
         typer.Option("-o", "--output", help="JSON file; the Markdown goes beside it. Default: in the run."),
     ] = None,
+    by_slice: Annotated[
+        bool, typer.Option("--by-slice", help="Each slice for itself, without the model's rule for volumes.")
+    ] = False,
     device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
     batch: Annotated[int, typer.Option("--batch", min=1, help="Slices at a time.")] = 8,
 ) -> None:
     """Per-patient table and figures under every named convention, with 95 % intervals over patients."""
     from segkit.errors import ConfigError
+    from segkit.inference.segmenter import Slicing
     from segkit.training.evaluation_report import to_text
     from segkit.workflow.evaluate_run import PARTS, evaluate_subject, open_subject
 
@@ -42,6 +46,7 @@ def evaluate(
         part=split,
         split_file=split_file,
         output=output,
+        slicing=Slicing(by_slice=by_slice),
         progress=progress,
     )
     progress("")

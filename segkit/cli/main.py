@@ -21,6 +21,7 @@ VERBS = (
     "bench",
     "slurm",
     "evaluate",
+    "tune",
     "export",
     "segment",
     "serve",

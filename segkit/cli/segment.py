@@ -73,10 +73,25 @@ def segment(
         _Decimal, typer.Option(help="Pixel size in mm to resample slices to; without it, the model's, if it says.")
     ] = None,
     volume: Annotated[_Text, typer.Option(help="Of a 4-D NIfTI: a number from 0; all or 0,1 for channels.")] = None,
+    flip: Annotated[
+        bool, typer.Option("--flip", help="Let the net see each slice mirrored, too: better masks, twice the time.")
+    ] = False,
     smooth: Annotated[
-        float, typer.Option(help="Gaussian over the probabilities of neighbouring slices: its sigma in slices.")
-    ] = 0.0,
-    min_lesion: Annotated[_Text, typer.Option(help="Drop smaller lesions: 0.1ml, or 30 for voxels.")] = None,
+        _Decimal,
+        typer.Option(
+            help="Gaussian over the probabilities of neighbouring slices: its sigma in slices; without it, the model's."
+        ),
+    ] = None,
+    threshold: Annotated[
+        _Decimal,
+        typer.Option(help="Probability, from 0 to 1, from which a voxel is no background; without it, the model's."),
+    ] = None,
+    min_lesion: Annotated[
+        _Text, typer.Option(help="Drop smaller lesions: 0.1ml, 10% of the largest, 30 for voxels; else the model's.")
+    ] = None,
+    by_slice: Annotated[
+        bool, typer.Option("--by-slice", help="Each slice for itself, without the model's rule for volumes.")
+    ] = False,
     largest_component: Annotated[
         bool, typer.Option("--largest-component", help="Keep the largest connected part of each class.")
     ] = False,
@@ -103,9 +118,9 @@ def segment(
     from segkit.inference.postprocess import LesionSize
     from segkit.inference.segmenter import Slicing
 
-    slicing = Slicing(plane, pixel_mm, smooth)
     least = LesionSize.parse(min_lesion) if min_lesion else None
-    wanted = Wanted(overlay, json, sr, anonymise, least, largest_component, force)
+    slicing = Slicing(plane, pixel_mm, flip or None, smooth, threshold, least, by_slice)
+    wanted = Wanted(overlay, json, sr, anonymise, largest_component, force)
     if not plan.studies:
         # nibabel imports pydicom where that is installed, which takes longer than all that a NIfTI needs.
         sys.modules.setdefault("pydicom", None)  # type: ignore[arg-type]
@@ -194,7 +209,8 @@ def _do(job: Job | StudyJob, loading: _Loading, volume: str | None, slicing: Sli
     from dataclasses import replace
 
     from segkit.imaging.write import check_target
-    from segkit.inference.outputs import finish, summary, targets_beside, write_all
+    from segkit.inference.outputs import summary, targets_beside, write_all
+    from segkit.inference.postprocess import largest_component
 
     named = not isinstance(job, Job) and job.named
     targets = targets_beside(mask, wanted, dicom=scan.dicom is not None, place=scan.affine is not None, named=named)
@@ -211,7 +227,8 @@ def _do(job: Job | StudyJob, loading: _Loading, volume: str | None, slicing: Sli
         result = segmenter.segment(scan, slicing, progress)
     finally:
         progress.close()
-    result = replace(result, mask=finish(result.mask, scan, wanted))
+    if wanted.largest:
+        result = replace(result, mask=largest_component(result.mask))
     write_all(targets, sources, scan, result, segmenter.model, wanted)
     if result.plane != "axial":
         lines.append(f"the net saw {result.plane} slices; --plane chooses others")

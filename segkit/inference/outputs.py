@@ -13,7 +13,7 @@ from segkit import __version__
 from segkit.imaging.marks import MARK
 from segkit.imaging.naming import stem_of
 from segkit.imaging.scan import Scan
-from segkit.inference.postprocess import LesionSize, largest_component, measure, remove_small
+from segkit.inference.postprocess import measure
 from segkit.inference.segmenter import Model, Segmentation
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ class Wanted:
     Attributes:
         overlay, json, report: pictures; the table of measures; a DICOM structured report.
         anonymise: take the patient out of DICOM objects, and write the images without the patient too.
-        min_lesion: least size of a lesion.
         largest: keep the largest component of each class only.
         force: overwrite files that segkit wrote.
     """
@@ -36,7 +35,6 @@ class Wanted:
     json: bool = False
     report: bool = False
     anonymise: bool = False
-    min_lesion: LesionSize | None = None
     largest: bool = False
     force: bool = False
 
@@ -82,17 +80,6 @@ def targets_beside(
         images=mask.with_name(f"{stem}_images") if wanted.anonymise else None,
         **beside,
     )
-
-
-def finish(mask: NDArray[np.uint8], scan: Scan, wanted: Wanted) -> NDArray[np.uint8]:
-    """Drop small lesions, then all but the largest, as wanted.
-
-    Raises:
-        ConfigError: a minimum in millilitres for a scan without a spacing.
-    """
-    if wanted.min_lesion is not None:
-        mask = remove_small(mask, wanted.min_lesion.voxels(scan))
-    return largest_component(mask) if wanted.largest else mask
 
 
 def write_all(
@@ -214,6 +201,7 @@ def _write_measures(
         "shape": list(scan.shape),
         "spacing_mm": scan.spacing and list(scan.spacing),
         "plane": result.plane,
+        "rule": result.rule.as_metadata(),
         "classes": measures,
     }
     if scan.dicom is not None:

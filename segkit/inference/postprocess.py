@@ -58,37 +58,58 @@ def largest_component(mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return _only(mask, found, keep)
 
 
-def remove_small(mask: NDArray[np.uint8], minimum: int) -> NDArray[np.uint8]:
-    """Without the components of fewer than `minimum` voxels."""
-    found = components(mask)
-    return _only(mask, found, found.sizes >= minimum)
-
-
 @dataclass(frozen=True)
 class LesionSize:
-    """The least size of a lesion, in millilitres or in voxels."""
+    """The least size of a lesion: in voxels, in millilitres ("ml"), or in percent of the largest of its class ("%")."""
 
-    amount: float
-    in_millilitres: bool
+    amount: float = 0.0
+    unit: Literal["", "ml", "%"] = ""
 
     @classmethod
     def parse(cls, text: str) -> LesionSize:
-        """Read "0.1ml" or, for voxels, "30". Raises ConfigError for anything else."""
+        """Read "0.1ml", "10%" or, for voxels, "30". Raises ConfigError for anything else."""
         plain = text.strip().lower().replace(" ", "")
+        unit: Literal["", "ml", "%"] = "ml" if plain.endswith("ml") else "%" if plain.endswith("%") else ""
         try:
-            amount = float(plain.removesuffix("ml"))
+            amount = float(plain.removesuffix(unit))
         except ValueError:
             amount = -1.0
-        if not 0 <= amount < 1e9:
-            raise ConfigError("min_lesion", text, 'a volume such as "0.1ml", or a number of voxels')
-        return cls(amount, plain.endswith("ml"))
+        if not 0 <= amount <= (100 if unit == "%" else 1e9):
+            what = 'a volume such as "0.1ml", a share of the largest such as "10%", or a number of voxels'
+            raise ConfigError("min_lesion", text, what)
+        return cls(amount, unit)
 
-    def voxels(self, scan: Scan) -> int:
-        """In voxels of a scan. Raises ConfigError where that needs a spacing which the scan has not."""
-        if not self.in_millilitres:
+    def __str__(self) -> str:
+        return f"{self.amount:g}{self.unit}"
+
+    def __bool__(self) -> bool:
+        return self.amount > 0
+
+    @property
+    def in_words(self) -> str:
+        """For a sentence: "30 voxels", "0.1 ml", "10 % of the largest"."""
+        return f"{self.amount:g} " + {"": "voxels", "ml": "ml", "%": "% of the largest"}[self.unit]
+
+    def apply(self, mask: NDArray[np.uint8], scan: Scan) -> NDArray[np.uint8]:
+        """The mask `[S, H, W]` of a scan without what is smaller.
+
+        Raises ConfigError where millilitres are to be counted in a scan without a spacing.
+        """
+        if not self:
+            return mask
+        found = components(mask)
+        return _only(mask, found, found.sizes >= self._least(found, scan))
+
+    def _least(self, found: Components, scan: Scan) -> int | NDArray[np.floating[Any]]:
+        """In voxels: for all components alike, or for each."""
+        if self.unit == "%":
+            largest = np.zeros(int(found.classes.max(initial=0)) + 1, np.int64)
+            np.maximum.at(largest, found.classes, found.sizes)
+            return largest[found.classes] * (self.amount / 100) - 1e-6
+        if self.unit != "ml":
             return math.ceil(self.amount)
         if scan.voxel_mm3 is None:
-            raise ConfigError("min_lesion", f"{self.amount:g}ml", f"a number of voxels: {scan.source} has no spacing")
+            raise ConfigError("min_lesion", str(self), f"a number of voxels: {scan.source} has no spacing")
         return math.ceil(self.amount * 1000 / scan.voxel_mm3 - 1e-6)
 
 

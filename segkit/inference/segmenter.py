@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -15,7 +15,9 @@ from segkit.imaging.fit import Placement, fit_image, place, unfit_mask, unfit_pr
 from segkit.imaging.planes import CHOICES, choose_plane, spacing_in, to_plane
 from segkit.imaging.scan import Scan
 from segkit.imaging.window import scan_to_uint8
-from segkit.inference.smoothing import MAX_SMOOTH, planes_held, smoothed
+from segkit.inference.postprocess import LesionSize
+from segkit.inference.smoothing import planes_held, smoothed
+from segkit.inference.volume_rule import VolumeRule
 from segkit.model_metadata import ModelMetadata
 
 _MAX_HELD = 2**29  # bytes of probabilities that smoothing may hold
@@ -32,34 +34,48 @@ class Segmentation:
         mask: class index of each voxel, uint8 `[slices, height, width]`, on the grid of the scan.
         image: the scan as the model had it before fitting, uint8 `[slices, height, width, channels]`.
         plane: the plane that the net saw slices of.
+        rule: how the slices decided together.
     """
 
     mask: NDArray[np.uint8]
     image: NDArray[np.uint8]
-    plane: str = "axial"
+    plane: str
+    rule: VolumeRule
 
 
 @dataclass(frozen=True)
 class Slicing:
-    """How a volume is cut into the slices that a net sees.
+    """How a volume is cut into the slices that a net sees, and put together again; None keeps the model's word.
 
     Attributes:
         plane: "axial", "coronal", "sagittal", or "auto" (imaging/planes.py).
-        pixel_mm: side of a training pixel, for a model that does not say; None keeps the model's word.
-        smooth: standard deviation, in slices, of a Gaussian over the probabilities of neighbouring slices.
+        pixel_mm: side of a training pixel.
+        flip, smooth, threshold, min_lesion: as in `VolumeRule`.
+        by_slice: each slice for itself, without the model's rule for volumes.
     """
 
     plane: str = "auto"
     pixel_mm: float | None = None
-    smooth: float = 0.0
+    flip: bool | None = None
+    smooth: float | None = None
+    threshold: float | None = None
+    min_lesion: LesionSize | None = None
+    by_slice: bool = False
 
     def __post_init__(self) -> None:
         if self.plane not in CHOICES:
             raise ConfigError("plane", self.plane, ", ".join(CHOICES))
         if self.pixel_mm is not None and not 0.01 <= self.pixel_mm <= 100:
             raise ConfigError("pixel_mm", self.pixel_mm, "millimetres from 0.01 to 100")
-        if not 0 <= self.smooth <= MAX_SMOOTH:
-            raise ConfigError("smooth", self.smooth, f"slices from 0 to {MAX_SMOOTH:g}")
+        self._over(VolumeRule())
+
+    def rule_for(self, metadata: ModelMetadata, slices: int) -> VolumeRule:
+        """The rule for so many slices: the model's, which is one for volumes, under what is set here."""
+        return self._over(VolumeRule() if self.by_slice or slices == 1 else VolumeRule.of(metadata))
+
+    def _over(self, rule: VolumeRule) -> VolumeRule:
+        values = {name: getattr(self, name) for name in VolumeRule.__dataclass_fields__}
+        return replace(rule, **{name: value for name, value in values.items() if value is not None})
 
 
 class Model(Protocol):
@@ -115,20 +131,31 @@ class Segmenter:
             FileError: the channels are not those of the model, or a slice is larger than memory allows.
         """
         slicing = slicing or Slicing()
+        image, plane, placement = self._prepared(scan, slicing)
+        mask = np.empty(scan.shape, np.uint8)
+        target = to_plane(mask, plane)
+        rule = slicing.rule_for(self.model.metadata, len(target))
+        self._check_smoothing(scan, rule.smooth, placement)
+        for index, labels in enumerate(self._planes(to_plane(image, plane), placement, rule)):
+            target[index] = labels
+            progress(index + 1, len(target))
+        scan.clear_missing(mask)  # which a segmentation could not refer to
+        return Segmentation(rule.min_lesion.apply(mask, scan), image, plane, rule)
+
+    def probabilities(self, scan: Scan, slicing: Slicing) -> Iterator[NDArray[np.float32]]:
+        """The probabilities `[K, h, w]` of each slice, on the grid of the scan; of a rule `slicing.flip` counts."""
+        image, plane, placement = self._prepared(scan, slicing)
+        batches = self._batches(to_plane(image, plane), placement)
+        each = (one for batch in batches for one in self._said(batch, bool(slicing.flip)))
+        return (unfit_probability(one, placement) for one in each)
+
+    def _prepared(self, scan: Scan, slicing: Slicing) -> tuple[NDArray[np.uint8], str, Placement]:
+        """The scan as the model takes it, the plane to cut it in, and where its slices lie in the net's canvas."""
         image = match_channels(scan_to_uint8(scan), scan, len(self.model.metadata.channels))
         plane = "axial"
         if scan.affine is not None:
             plane = choose_plane(scan.spacing, slicing.plane, self.model.metadata.plane)
-        placement = self._placement(scan, plane, slicing.pixel_mm)
-        mask = np.empty(scan.shape, np.uint8)
-        target = to_plane(mask, plane)
-        self._check_smoothing(scan, slicing.smooth, placement)
-        planes = self._planes(to_plane(image, plane), placement, slicing.smooth)
-        for index, labels in enumerate(planes):
-            target[index] = labels
-            progress(index + 1, len(target))
-        scan.clear_missing(mask)  # which a segmentation could not refer to
-        return Segmentation(mask, image, plane)
+        return image, plane, self._placement(scan, plane, slicing.pixel_mm)
 
     def _placement(self, scan: Scan, plane: str, pixel_mm: float | None) -> Placement:
         """Where each slice lies in the net's canvas. Raises FileError for a slice beyond memory."""
@@ -147,26 +174,39 @@ class Segmenter:
 
     def _check_smoothing(self, scan: Scan, smooth: float, placement: Placement) -> None:
         """Raise FileError where the probabilities of neighbouring slices would not fit in memory together."""
-        height, width = placement.source
+        height, width = placement.canvas
         size = planes_held(smooth) * len(self.model.metadata.classes) * height * width * 4
         if size > _MAX_HELD:
-            what = f"has slices of {width} x {height}, too large to smooth over {planes_held(smooth)} of them"
+            seen = f"has slices that the net sees at {width} x {height}"
+            what = f"{seen}, too large to smooth over {planes_held(smooth)} of them"
             raise FileError(scan.source, what, "choose a smaller --smooth")
 
-    def _planes(self, image: NDArray[np.uint8], placement: Placement, smooth: float) -> Iterator[NDArray[np.uint8]]:
+    def _planes(self, image: NDArray[np.uint8], placement: Placement, rule: VolumeRule) -> Iterator[NDArray[np.uint8]]:
         """The mask `[h, w]` of each slice of `[S, h, w, C]`, a batch at a time."""
-        step = max(1, self._pixels // (placement.canvas[0] * placement.canvas[1]))
-        batches = (fit_image(image[start : start + step], placement) for start in range(0, len(image), step))
-        if not smooth and not placement.is_scaled:
+        batches = self._batches(image, placement)
+        if rule.needs_probabilities:
+            # Smoothed before the fit is undone, which gives the same: a canvas is smaller than a large slice.
+            each = (one for batch in batches for one in self._said(batch, rule.flip))
+            for mean in smoothed(each, rule.smooth):
+                yield rule.decide(unfit_probability(mean, placement))
+        elif placement.is_scaled:
+            for batch in batches:
+                yield from (_most_probable(one, placement) for one in self.model.probabilities(batch))
+        else:
             for batch in batches:
                 yield from unfit_mask(self.model.masks(batch), placement)
-            return
-        probabilities = (one for batch in batches for one in self.model.probabilities(batch))
-        if not smooth:
-            yield from (_most_probable(one, placement) for one in probabilities)
-            return
-        for mean in smoothed((unfit_probability(one, placement) for one in probabilities), smooth):
-            yield mean.argmax(axis=0).astype(np.uint8)
+
+    def _said(self, batch: NDArray[np.uint8], flip: bool) -> NDArray[np.float32]:
+        """Probabilities `[N, K, H, W]` of a batch; with `flip` their mean with those of the mirrored slices."""
+        plain = self.model.probabilities(batch)
+        if not flip:
+            return plain
+        mirrored = self.model.probabilities(np.ascontiguousarray(batch[:, :, ::-1]))
+        return (plain + mirrored[..., ::-1]) * np.float32(0.5)
+
+    def _batches(self, image: NDArray[np.uint8], placement: Placement) -> Iterator[NDArray[np.uint8]]:
+        step = max(1, self._pixels // (placement.canvas[0] * placement.canvas[1]))
+        return (fit_image(image[start : start + step], placement) for start in range(0, len(image), step))
 
 
 def match_channels(image: NDArray[np.uint8], scan: Scan, wanted: int) -> NDArray[np.uint8]:

@@ -78,6 +78,7 @@ def measures(done: Segmented, served: Served) -> dict[str, Any]:
         "shape": list(scan.shape),
         "spacing_mm": scan.spacing and list(scan.spacing),
         "plane": done.result.plane,
+        "rule": done.result.rule.as_metadata(),
         "notes": [note.replace(f"{done.folder}/", "") for note in scan.notes],
         "classes": measure(done.result.mask, scan, metadata.classes),
     }

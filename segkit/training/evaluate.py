@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from segkit.data.cases import Case, CaseSet
 from segkit.data.read import read_case
 from segkit.imaging.scan import Scan
 from segkit.inference.postprocess import largest_component
-from segkit.inference.segmenter import Segmenter
+from segkit.inference.segmenter import Segmenter, Slicing
 from segkit.metrics import ConfusionTable, Summary, class_hd95, slice_confusions, summarise
 from segkit.model_metadata import ModelMetadata
 from segkit.models.deployed import DeployedNet
@@ -44,9 +45,10 @@ def evaluate(
     segmenter: Segmenter,
     case_set: CaseSet,
     cases: Sequence[Case],
+    slicing: Slicing | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Summary:
-    """Segment every case and derive the figures under every convention.
+    """Segment every case, as `segkit segment` would, and derive the figures under every convention.
 
     Raises:
         FileError: a slice cannot be read.
@@ -54,9 +56,8 @@ def evaluate(
     names, classes = [case.patient for case in cases], case_set.classes
     plain, largest, distances = [], [], {}
     for number, case in enumerate(cases, 1):
-        images, reference = read_case(case_set, case)
-        scan = Scan(images, case.spacing, None, case_set.channels, Path(case.patient), kind="folder")
-        mask = segmenter.segment(scan).mask
+        scan, reference = scan_of(case_set, case)
+        mask = segmenter.segment(scan, slicing).mask
         plain.append((case.patient, slice_confusions(mask, reference, len(classes))))
         largest.append((case.patient, slice_confusions(largest_component(mask), reference, len(classes))))
         if case.spacing is not None:
@@ -64,3 +65,9 @@ def evaluate(
         progress(f"{number}/{len(names)} {case.patient}")
     table, of_largest = (ConfusionTable.from_patients(pairs, classes) for pairs in (plain, largest))
     return summarise(table, of_largest, distances or None)
+
+
+def scan_of(case_set: CaseSet, case: Case) -> tuple[Scan, NDArray[np.uint8]]:
+    """A case as a scan of its own size, and its reference uint8 `[S, H, W]`. Raises FileError."""
+    images, reference = read_case(case_set, case)
+    return Scan(images, case.spacing, None, case_set.channels, Path(case.patient), kind="folder"), reference

@@ -12,7 +12,7 @@ from segkit.data.layouts import find_cases
 from segkit.data.split import Split
 from segkit.errors import FileError, SegkitError
 from segkit.files import check_writable, write_json, write_text
-from segkit.inference.segmenter import Segmenter
+from segkit.inference.segmenter import Segmenter, Slicing
 from segkit.inference.session import Model
 from segkit.metrics import Summary
 from segkit.model_metadata import ModelMetadata
@@ -22,6 +22,7 @@ from segkit.training.config import TrainConfig
 from segkit.training.distributed import choose_device
 from segkit.training.evaluate import TorchModel, evaluate
 from segkit.training.evaluation_report import to_json, to_markdown
+from segkit.workflow.volume_rule import with_rule
 
 PARTS = ("test", "val", "train", "all")
 
@@ -49,10 +50,11 @@ def open_subject(path: Path, device: str, batch: int) -> Subject:
         return Subject(Segmenter(model, batch), model.metadata, path, data, known, path.parent)
     run = open_run(path)
     deployed, description = load_deployed(run.best)
-    model_like = TorchModel(deployed, description.metadata, run.best, choose_device(device))
+    metadata = with_rule(description.metadata, run)
+    model_like = TorchModel(deployed, metadata, run.best, choose_device(device))
     config_data = TrainConfig.load(run.config).data.data
     segmenter = Segmenter(model_like, batch)
-    return Subject(segmenter, description.metadata, run.best, config_data, run.split, run.path)
+    return Subject(segmenter, metadata, run.best, config_data, run.split, run.path)
 
 
 def evaluate_subject(
@@ -62,6 +64,7 @@ def evaluate_subject(
     part: str = "test",
     split_file: Path | None = None,
     output: Path | None = None,
+    slicing: Slicing | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> tuple[Summary, dict[str, Any], Path]:
     """Evaluate and write `evaluation.json` and `.md` (`evaluation-<part>` for a part other than test).
@@ -77,10 +80,10 @@ def evaluate_subject(
         raise SegkitError(f"{subject.source}: the dataset is not known; give it with --data")
     case_set = find_cases(Path(folder))
     _check_fit(subject, case_set)
-    cases, split_hash = _chosen(subject, case_set, part, split_file)
+    cases, split_hash = chosen_cases(subject, case_set, part, split_file)
     target = output or subject.folder / ("evaluation.json" if part == "test" else f"evaluation-{part}.json")
     check_writable(target)
-    summary = evaluate(subject.segmenter, case_set, cases, progress)
+    summary = evaluate(subject.segmenter, case_set, cases, slicing, progress)
     context = {
         "model": subject.metadata.model,
         "width": subject.metadata.width,
@@ -88,6 +91,7 @@ def evaluate_subject(
         "data": str(case_set.root),
         "part": part,
         "patients": len(cases),
+        "volumes": str((slicing or Slicing()).rule_for(subject.metadata, slices=2)),
         "split_sha256": split_hash,
         "run_id": subject.metadata.run_id,
     }
@@ -105,7 +109,10 @@ def _check_fit(subject: Subject, case_set: CaseSet) -> None:
         )
 
 
-def _chosen(subject: Subject, case_set: CaseSet, part: str, split_file: Path | None) -> tuple[list[Case], str]:
+def chosen_cases(
+    subject: Subject, case_set: CaseSet, part: str, split_file: Path | None = None
+) -> tuple[list[Case], str]:
+    """The cases of a part of the split, and the split's hash. Raises FileError where there are none."""
     if part == "all":
         return list(case_set.cases), ""
     path = split_file or subject.split

@@ -19,6 +19,7 @@ from segkit.files import atomic_path, read_json
 from segkit.runs import RunDirectory
 from segkit.training.checkpoint import load_deployed
 from segkit.training.config import TrainConfig
+from segkit.workflow.volume_rule import with_rule
 
 BATCH = 8
 FORMS = ("fp16", "int8")
@@ -35,7 +36,7 @@ def export_run(run: RunDirectory, output: Path | None = None, data: str = "") ->
         SegkitError: no best checkpoint, or the dataset is not there to check on.
     """
     deployed, description = load_deployed(run.best)
-    metadata = description.metadata
+    metadata = with_rule(description.metadata, run)
     if run.evaluation.exists():
         figures = {key: figure["value"] for key, figure in read_json(run.evaluation)["figures"].items()}
         metadata = replace(metadata, metrics={**metadata.metrics, "test": figures})

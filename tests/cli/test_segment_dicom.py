@@ -203,6 +203,8 @@ def test_a_broken_study_does_not_stop_the_others(segkit: Run, tmp_path: Path, vo
         (["a.nii", "--sr"], "are for DICOM"),
         (["a.nii", "--plane", "oblique"], "auto, axial, coronal, sagittal"),
         (["a.nii", "--smooth", "-1"], "smooth = -1"),
+        (["a.nii", "--threshold", "1.5"], "threshold = 1.5"),
+        (["a.nii", "--min-lesion", "101%"], "min_lesion = '101%'"),
         (["a.nii", "--min-lesion", "big"], "0.1ml"),
         (["four.nii"], "--volume 0 to --volume 4"),
     ],

@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from segkit.errors import ConfigError
 from segkit.imaging.scan import Scan
-from segkit.inference.postprocess import components, largest_component, measure, remove_small
+from segkit.inference.postprocess import LesionSize, components, largest_component, measure
 
 
 @pytest.fixture
@@ -39,10 +40,44 @@ def test_the_largest_of_each_class_stays(mask: np.ndarray) -> None:
     assert not largest_component(mask * 0).any()
 
 
-def test_small_ones_go(mask: np.ndarray) -> None:
-    left = remove_small(mask, 3)
-    assert np.bincount(left.ravel()).tolist()[1:] == [8, 3]
-    np.testing.assert_array_equal(remove_small(mask, 1), mask)
+@pytest.mark.parametrize(
+    ("least", "left"),
+    [
+        ("0", [9, 5]),
+        ("1", [9, 5]),
+        ("3", [8, 3]),
+        ("2.5", [8, 3]),  # no lesion has half a voxel
+        ("66.6%", [8, 5]),  # 2 of 3 are 66.67 %
+        ("66.7 %", [8, 3]),
+        ("100%", [8, 3]),
+        ("0.024 ml", [8, 3]),  # a voxel has 0.008 ml
+        ("0.0241ML", [8, 0]),
+    ],
+)
+def test_small_ones_go(mask: np.ndarray, least: str, left: list[int]) -> None:
+    kept = LesionSize.parse(least).apply(mask, scan(mask, (2.0, 2.0, 2.0)))
+    assert np.bincount(kept.ravel(), minlength=3).tolist()[1:] == left
+    assert not (kept & ~mask).any()
+
+
+def test_a_share_of_nothing_is_nothing(mask: np.ndarray) -> None:
+    assert not LesionSize.parse("10%").apply(mask * 0, scan(mask, None)).any()
+
+
+def test_millilitres_need_a_spacing(mask: np.ndarray) -> None:
+    with pytest.raises(ConfigError, match=r"min_lesion = '0\.1ml"):
+        LesionSize.parse("0.1ml").apply(mask, scan(mask, None))
+
+
+@pytest.mark.parametrize("text", ["", "ml", "-1", "101%", "ten", "nan", "inf", "1e9.5", "5l"])
+def test_a_size_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="min_lesion"):
+        LesionSize.parse(text)
+
+
+@pytest.mark.parametrize("text", ["0", "30", "0.1ml", "10%"])
+def test_a_size_reads_what_it_writes(text: str) -> None:
+    assert str(LesionSize.parse(text)) == text
 
 
 def test_measures(mask: np.ndarray) -> None:

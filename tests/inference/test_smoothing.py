@@ -50,7 +50,9 @@ def test_a_lone_slice_goes_and_a_gap_is_closed(tmp_path: Path) -> None:
     assert not smooth[1].any()
 
 
-@pytest.mark.parametrize("settings", [{"smooth": -1}, {"smooth": 99}, {"plane": "up"}, {"pixel_mm": 0}])
+@pytest.mark.parametrize(
+    "settings", [{"smooth": -1}, {"smooth": 99}, {"threshold": 0}, {"threshold": 1.0}, {"plane": "up"}, {"pixel_mm": 0}]
+)
 def test_bad_settings_are_refused(settings: dict) -> None:
     with pytest.raises(ConfigError):
         Slicing(**settings)

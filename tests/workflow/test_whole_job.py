@@ -18,23 +18,6 @@ from segkit.training.checkpoint import load_deployed
 from segkit.training.config import TrainConfig
 from tests.conftest import Run
 
-QUICK = ["--width", "2", "--epochs", "2", "--batch", "8", "--lr", "0.01"]
-
-
-@pytest.fixture(scope="module")
-def trained(phantom: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of a tiny U-Net, evaluated and exported."""
-    import subprocess
-    import sys
-
-    from tests.conftest import clean_environment
-
-    folder = tmp_path_factory.mktemp("trained")
-    words = ["train", "--model", "unet", *QUICK, "--data", str(phantom), "--run", "run"]
-    command = [sys.executable, "-m", "segkit", *words]
-    subprocess.run(command, cwd=folder, env=clean_environment(), check=True, capture_output=True)
-    return folder / "run"
-
 
 def test_the_run_directory_holds_all_that_later_verbs_need(trained: Path, phantom: Path) -> None:
     files = {path.relative_to(trained).as_posix() for path in trained.rglob("*") if path.is_file()}

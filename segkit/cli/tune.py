@@ -1,0 +1,64 @@
+"""`segkit tune`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+
+def tune(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run directories, such as those of the folds.")],
+    into: Annotated[
+        Optional[list[Path]],  # noqa: UP045 - typer reads it
+        typer.Option("--into", help="A run to write the choice into. Default: those that it was made on."),
+    ] = None,
+    data: Annotated[str, typer.Option("--data", help="Dataset folder. Default: the one of each run.")] = "",
+    split: Annotated[str, typer.Option("--split", help="Patients to choose on: val or test of each run.")] = "val",
+    device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
+    batch: Annotated[int, typer.Option("--batch", min=1, help="Slices at a time.")] = 8,
+) -> None:
+    """Choose what suits a net in volumes: mirrored slices, smoothing, threshold, least lesion, by Dice of patients."""
+    import numpy as np
+
+    from segkit.errors import ConfigError
+    from segkit.runs import open_run
+    from segkit.workflow.tune import PLAIN, tune
+    from segkit.workflow.volume_rule import keep_rule
+
+    if split not in ("val", "test"):
+        raise ConfigError("--split", split, "val, test")
+    opened = [open_run(run) for run in runs]
+    targets = [open_run(run) for run in into] if into else opened
+
+    def progress(text: str) -> None:
+        if sys.stderr.isatty():
+            print(f"\r{text}\x1b[K", end="", file=sys.stderr, flush=True)
+
+    trial = tune(opened, data=data, part=split, device=device, batch=batch, progress=progress)
+    progress("")
+    print(f"{len(trial.patients)} patients ({split}); Dice of a patient's volume, mean and median")
+    rule = trial.chosen()
+    for title, shown in (
+        ("now", PLAIN),
+        ("best without mirrored slices", trial.best(flip=False)),
+        ("best with mirrored slices", trial.best(flip=True)),
+    ):
+        change, low, high = trial.gain(shown)
+        figures = f"{trial.of(shown).mean():.4f} {np.median(trial.of(shown)):.4f}"
+        print(f"  {title:29} {figures}  {change:+.4f} [{low:+.4f}, {high:+.4f}]  {shown}")
+    print(f"chosen: {rule}")
+    chosen_on = {
+        "runs": [run.path.resolve().name for run in opened],
+        "part": split,
+        "patients": len(trial.patients),
+        "dice_by_slice": float(trial.of(PLAIN).mean()),
+        "dice": float(trial.of(rule).mean()),
+    }
+    for target in targets:
+        keep_rule(target, rule, chosen_on)
+        print(
+            f"written: {target.volume_rule}, and the models beside it; `segkit evaluate {target.path}` has the figures"
+        )
