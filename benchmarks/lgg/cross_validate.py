@@ -3,11 +3,14 @@
     python -m benchmarks.lgg.cross_validate kaggle_3m runs/lgg --net unet --fold 0 --minutes 9
     python -m benchmarks.lgg.cross_validate kaggle_3m runs/lgg --net unet          # all folds, then the table
     python -m benchmarks.lgg.cross_validate kaggle_3m runs/lgg --net unet --table  # the table alone
+    python -m benchmarks.lgg.cross_validate kaggle_3m runs/lgg --net unet --all    # the net of all patients
 
 Each fold is a `segkit train` with the net's recipe (benchmarks/lgg/<net>.toml) that is resumed until it is done; flags
 behind `--` go to it (`-- --width 64 --device cuda`). The exit code is 75 where a piece ended before the training did.
-Every patient is tested once, by a net that has not seen it; the table pools the folds that are done and names the
-others.
+Then `segkit tune` chooses the rule for volumes on the fold's validation patients, and the fold is evaluated by it.
+Every patient is tested once, by a net that has not seen it; the table pools the folds that are done, by slice and in
+volumes, and names the others. The net of all patients keeps a few of them to choose the checkpoint by; its rule is
+chosen on the validation patients of all folds that are done.
 """
 
 from __future__ import annotations
@@ -22,24 +25,56 @@ from typing import Any
 import numpy as np
 
 from segkit.data.layouts import find_cases
-from segkit.data.split import k_folds
+from segkit.data.split import Split, k_folds, make_split
 from segkit.metrics import ConfusionTable, summarise
+from segkit.runs import RunDirectory
 
 HERE = Path(__file__).parent
 FOLDS = 5
 UNFINISHED = 75
+OF_ALL_VAL = 0.05  # of all patients: what the net of all of them keeps to choose its checkpoint by
 SHOWN = ("pooled_miou", "pooled_dice", "patient_dice_mean", "patient_dice_median")
+VOLUMES = "evaluation-volumes.json"
+
+
+def fold_runs(runs: Path, net: str) -> dict[int, RunDirectory]:
+    """The folds of a net that are evaluated."""
+    all_of_them = {fold: RunDirectory(runs / f"{net}-fold-{fold}") for fold in range(FOLDS)}
+    return {fold: run for fold, run in all_of_them.items() if (run.path / VOLUMES).exists()}
 
 
 def train_fold(data: Path, runs: Path, net: str, fold: int, minutes: float, flags: list[str]) -> bool:
     """Go on with one fold; False where the time was up before the training was."""
-    run = runs / f"{net}-fold-{fold}"
-    if (run / "evaluation.json").exists():
-        return True
+    run = RunDirectory(runs / f"{net}-fold-{fold}")
     split = runs / f"fold-{fold}.json"
     if not split.exists():
         k_folds(find_cases(data).cases, FOLDS)[fold].save(split)
-    words = ["--config", HERE / f"{net}.toml", "--data", data, "--split", split, "--run", run, "--resume", *flags]
+    if not train(data, run, split, net, minutes, flags):
+        return False
+    if not (run.path / VOLUMES).exists():
+        segkit("tune", run.path, "--data", data)
+        segkit("evaluate", run.onnx, "--data", data, "-o", run.path / VOLUMES)
+    return True
+
+
+def train_all(data: Path, runs: Path, net: str, minutes: float, flags: list[str]) -> bool:
+    """Go on with the net of all patients; False where the time was up before the training was."""
+    run, split = RunDirectory(runs / f"{net}-all"), runs / "all.json"
+    if not split.exists():
+        made = make_split(find_cases(data).cases, fractions=(0.99 - OF_ALL_VAL, OF_ALL_VAL, 0.01))
+        Split(tuple(sorted((*made.train, *made.test))), made.val, (), made.seed).save(split)
+    if not train(data, run, split, net, minutes, flags):
+        return False
+    if folds := fold_runs(runs, net):
+        segkit("tune", *(fold.path for fold in folds.values()), "--into", run.path, "--data", data)
+    return True
+
+
+def train(data: Path, run: RunDirectory, split: Path, net: str, minutes: float, flags: list[str]) -> bool:
+    """Begin or resume a run; False where the time was up before it was done."""
+    if run.finished:
+        return True
+    words = ["--config", HERE / f"{net}.toml", "--data", data, "--split", split, "--run", run.path, "--resume", *flags]
     process = subprocess.Popen([sys.executable, "-m", "segkit", "train", *map(str, words)])
     try:
         code = process.wait(minutes * 60 if minutes else None)
@@ -51,24 +86,32 @@ def train_fold(data: Path, runs: Path, net: str, fold: int, minutes: float, flag
     return code == 0
 
 
+def segkit(*words: object) -> None:
+    """Run one verb, to its end."""
+    subprocess.run([sys.executable, "-m", "segkit", *map(str, words)], check=True)
+
+
 def table(runs: Path, net: str) -> dict[str, Any]:
     """The figures over all patients of the folds that are done, each patient by the net that had not seen it."""
-    done = [fold for fold in range(FOLDS) if (runs / f"{net}-fold-{fold}" / "evaluation.json").exists()]
-    reports = [json.loads((runs / f"{net}-fold-{fold}" / "evaluation.json").read_text()) for fold in done]
-    if not reports:
+    done = fold_runs(runs, net)
+    if not done:
         return {"net": net, "folds": []}
-    pairs = [(row["patient"], np.array(row["confusion"])[None]) for report in reports for row in report["patients"]]
-    summary = summarise(ConfusionTable.from_patients(pairs, ("background", "tumor")))
-    figures = {figure.key: [figure.value, figure.low, figure.high] for figure in summary.figures if figure.key in SHOWN}
-    return {"net": net, "folds": done, "patients": len(pairs), "figures": figures}
+    found: dict[str, Any] = {"net": net, "folds": sorted(done)}
+    for way, name in (("by slice", "evaluation.json"), ("in volumes", VOLUMES)):
+        reports = [json.loads((run.path / name).read_text()) for run in done.values()]
+        pairs = [(row["patient"], np.array(row["confusion"])[None]) for report in reports for row in report["patients"]]
+        figures = summarise(ConfusionTable.from_patients(pairs, ("background", "tumor"))).figures
+        found[way] = {figure.key: [figure.value, figure.low, figure.high] for figure in figures if figure.key in SHOWN}
+        found["patients"] = len(pairs)
+    return found
 
 
 def show(found: dict[str, Any]) -> None:
-    """Print the table's line, and what is not in it."""
+    """Print the table's lines, and what is not in it."""
     missing = sorted(set(range(FOLDS)) - set(found["folds"]))
-    if found["folds"]:
-        cells = [f"{key} {value:.4f} [{low:.4f}, {high:.4f}]" for key, (value, low, high) in found["figures"].items()]
-        print(f"{found['net']}: {found['patients']} patients, " + ", ".join(cells))
+    for way in ("by slice", "in volumes") if found["folds"] else ():
+        cells = [f"{key} {value:.4f} [{low:.4f}, {high:.4f}]" for key, (value, low, high) in found[way].items()]
+        print(f"{found['net']}, {way}: {found['patients']} patients, " + ", ".join(cells))
     if missing:
         print(f"{found['net']}: not measured yet: folds {', '.join(map(str, missing))}")
 
@@ -80,10 +123,14 @@ def main() -> None:
     parser.add_argument("--net", choices=("unet", "fcn", "segnet"), default="unet")
     parser.add_argument("--fold", type=int, choices=range(FOLDS))
     parser.add_argument("--minutes", type=float, default=0.0, help="stop after so long and save; 0: at the end")
+    parser.add_argument("--all", action="store_true", help="the net of all patients, in place of folds")
     parser.add_argument("--table", action="store_true")
     parser.add_argument("flags", nargs="*", help="for segkit train, behind --")
     options = parser.parse_args()
     options.runs.mkdir(parents=True, exist_ok=True)
+    if options.all:
+        done = train_all(options.data, options.runs, options.net, options.minutes, options.flags)
+        raise SystemExit(0 if done else UNFINISHED)
     folds = [] if options.table else [options.fold] if options.fold is not None else list(range(FOLDS))
     for fold in folds:
         if not train_fold(options.data, options.runs, options.net, fold, options.minutes, options.flags):

@@ -1,9 +1,12 @@
 """Put a run's exported model into the package, with its card and the pictures of its best, median and worst patient.
 
-    segkit export runs/lgg/unet-fold-0 --form int8
-    python -m benchmarks.lgg.publish runs/lgg/unet-fold-0 --form int8 --name lgg-unet --default --robustness
+    segkit export runs/lgg/unet-all --form fp16
+    python -m benchmarks.lgg.publish runs/lgg/unet-all --form fp16 --name lgg-unet --default --robustness \\
+        --judged runs/lgg/unet-fold-*
 
-Every figure in the card is that of the very file that is shipped, on the test patients of the run's split.
+Every figure in the card is of patients that the net which gave it had not seen: those of the `--judged` runs, which
+have the same recipe, each by its own model; without any, the test patients of the run itself, by the very file that is
+shipped.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -19,16 +23,18 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.lgg.robustness import lost, measure
-from segkit.data.cases import CaseSet
+from segkit.data.cases import Case, CaseSet
 from segkit.data.layouts import find_cases
-from segkit.data.read import read_case
 from segkit.data.split import Split
 from segkit.files import file_sha256, read_json, write_json, write_text
 from segkit.inference.catalogue import INDEX, PACKAGED
+from segkit.inference.segmenter import Segmenter, Slicing
 from segkit.inference.session import Model
+from segkit.inference.volume_rule import VolumeRule
 from segkit.runs import RunDirectory, open_run
 from segkit.training.config import TrainConfig
-from segkit.workflow.evaluate_run import evaluate_subject, open_subject
+from segkit.training.evaluate import Tally, scan_of
+from segkit.training.evaluation_report import to_json
 
 HERE = Path(__file__).parent
 DOCS = HERE.parents[1] / "docs" / "models"
@@ -39,27 +45,61 @@ CHANGES_HEAD = (
     "|---|---:|---:|---|",
 )
 STORED = {"fp32": "float32", "fp16": "float32, its weights stored as float16", "int8": "8-bit integers"}
+OF_THIS_FILE = "Of this very file."
+OF_OTHERS = (
+    "Of {folds} of the five nets of the cross-validation, each on the patients that it had not seen; this file was "
+    "made by the same recipe from all patients, so that none is left to judge it on."
+)
 NETS = {"unet": "U-Net", "fcn": "FCN-8s", "segnet": "SegNet"}
 
 
-def publish(run: RunDirectory, form: str, name: str, *, default: bool, robustness: bool) -> None:
-    """Copy the model, judge the copy (on changed slices, too, if `robustness`), write card, pictures and index."""
+@dataclass(frozen=True)
+class Judge:
+    """A model, and the patients that it had not seen."""
+
+    model: Model
+    case_set: CaseSet
+    split: Split
+
+    @property
+    def cases(self) -> list[Case]:
+        """The test patients of its split."""
+        return [case for case in self.case_set.cases if case.patient in self.split.test]
+
+
+def publish(
+    run: RunDirectory, form: str, name: str, judged: list[RunDirectory], *, default: bool, robustness: bool
+) -> None:
+    """Copy the model, judge it (on changed slices, too, if `robustness`), write card, pictures and index."""
     source = run.onnx if form == "fp32" else run.onnx.with_name(f"model-{form}.onnx")
     target = PACKAGED / f"{name}.onnx"
     PACKAGED.mkdir(exist_ok=True)
     shutil.copyfile(source, target)
-    data = Path(TrainConfig.load(run.config).data.data)
-    subject = open_subject(target, "cpu", 4)
-    report = evaluate_subject(
-        subject, data=str(data), split_file=run.split, output=run.path / "published-evaluation.json"
-    )[2]
-    evaluation = read_json(report)
-    evaluation["context"] |= {"source": target.name, "data": data.name}
-    model, case_set, split = Model.load(target, "cpu"), find_cases(data), Split.load(run.split)
-    robust = lost(measure(model, case_set, split.test)) if robustness else {}
+    case_set = find_cases(Path(TrainConfig.load(run.config).data.data))
+    judges = [Judge(Model.load(one.onnx, "cpu"), case_set, Split.load(one.split)) for one in judged] or [
+        Judge(Model.load(target, "cpu"), case_set, Split.load(run.split))
+    ]
+    volumes, slices = Tally(case_set.classes), Tally(case_set.classes)
+    for judge in judges:
+        volumes.count(Segmenter(judge.model), case_set, judge.cases)
+        slices.count(Segmenter(judge.model), case_set, judge.cases, Slicing(by_slice=True))
+    context = {
+        "model": target.name,
+        "run_id": str(run.record()["run_id"]),
+        "judged": [one.path.name for one in judged] or ["this very file"],
+        "patients": len(volumes.plain),
+        "volumes": str(VolumeRule.of(judges[0].model.metadata)),
+        "data": case_set.root.name,
+    }
+    by_slice = to_json(slices.summary(), context)["figures"]
+    evaluation = {**to_json(volumes.summary(), context), "by_slice": by_slice}
+    robust = {}
+    if robustness:
+        found = [measure(judge.model, case_set, judge.split.test) for judge in judges]
+        robust = lost({change: [dice for one in found for dice in one[change]] for change in found[0]})
     DOCS.mkdir(parents=True, exist_ok=True)
     write_json(DOCS / f"{name}.json", {**evaluation, "robustness": robust})
-    _pictures(model, case_set, evaluation["patients"], DOCS / f"{name}.png")
+    _pictures(judges, evaluation["patients"], DOCS / f"{name}.png")
     write_text(target.with_suffix(".md"), _card(name, form, run, evaluation, robust))
     index = read_json(PACKAGED / INDEX) if (PACKAGED / INDEX).exists() else {"default": name, "models": {}}
     index["models"][name] = {"sha256": file_sha256(target)}
@@ -67,16 +107,17 @@ def publish(run: RunDirectory, form: str, name: str, *, default: bool, robustnes
     write_json(PACKAGED / INDEX, index)
 
 
-def _pictures(model: Model, case_set: CaseSet, patients: list[dict[str, Any]], path: Path) -> None:
+def _pictures(judges: list[Judge], patients: list[dict[str, Any]], path: Path) -> None:
     """Best, median and worst patient: FLAIR, the reference and the model's mask on the slice with most tumour."""
     ranked = sorted((row for row in patients if row["dice"] is not None), key=lambda row: -row["dice"])
-    cases = {case.patient: case for case in case_set.cases}
+    cases = {case.patient: (judge, case) for judge in judges for case in judge.cases}
     rows = []
     for row in (ranked[0], ranked[len(ranked) // 2], ranked[-1]):
-        images, reference = read_case(case_set, cases[row["patient"]])
+        judge, case = cases[row["patient"]]
+        scan, reference = scan_of(judge.case_set, case)
         at = int(reference.reshape(len(reference), -1).sum(axis=1).argmax())
-        found = model.masks(images[at : at + 1])[0]
-        flair = np.repeat(images[at, ..., 1:2], 3, axis=2)
+        found = Segmenter(judge.model).segment(scan).mask[at]
+        flair = np.repeat(scan.pixels[at, ..., 1:2], 3, axis=2)
         rows.append(np.concatenate([flair, _outlined(flair, reference[at]), _outlined(flair, found)], axis=1))
     picture = Image.fromarray(np.concatenate(rows))
     picture.quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
@@ -92,10 +133,10 @@ def _outlined(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 
 def _card(name: str, form: str, run: RunDirectory, evaluation: dict[str, Any], robust: dict[str, Any]) -> str:
-    config, split = TrainConfig.load(run.config), Split.load(run.split)
+    config, split, context = TrainConfig.load(run.config), Split.load(run.split), evaluation["context"]
     figures = [
-        f"| {figure['label']} | {figure['value']:.4f} | {_interval(figure['low'], figure['high'])} | {figure['over']} |"
-        for figure in evaluation["figures"].values()
+        f"| {figure['label']} | {_value(figure)} | {_value(evaluation['by_slice'][key])} | {figure['over']} |"
+        for key, figure in evaluation["figures"].items()
         if figure["value"] is not None
     ]
     changes = [
@@ -103,21 +144,28 @@ def _card(name: str, form: str, run: RunDirectory, evaluation: dict[str, Any], r
         for label, row in robust.items()
     ]
     worst = sorted((row["dice"], row["patient"]) for row in evaluation["patients"] if row["dice"] is not None)[:3]
+    held_out = OF_THIS_FILE if split.test else OF_OTHERS.format(folds=len(context["judged"]))
     return Template((HERE / "card.md").read_text(encoding="utf-8")).substitute(
         name=name,
         net=f"{NETS[config.model.model]} of width {config.model.width}",
         stored=STORED[form],
         train=len(split.train),
         val=len(split.val),
-        test=len(split.test),
+        test=context["patients"],
+        held_out=held_out,
+        rule=context["volumes"],
         split=split.sha256,
         recipe=config.model.model,
-        run=evaluation["context"]["run_id"],
+        run=context["run_id"],
         sha256=file_sha256(PACKAGED / f"{name}.onnx"),
         figures="\n".join(figures),
         changes="\n".join([*CHANGES_HEAD, *changes]) if robust else "Not measured for this model.",
         worst=", ".join(f"{patient} {dice:.3f}" for dice, patient in worst),
     )
+
+
+def _value(figure: dict[str, Any]) -> str:
+    return f"{figure['value']:.4f} {_interval(figure['low'], figure['high'])}".rstrip()
 
 
 def _interval(low: float | None, high: float | None) -> str:
@@ -133,9 +181,12 @@ def main() -> None:
     parser.add_argument(
         "--robustness", action="store_true", help="judge it on changed slices, too (nine times the work)"
     )
+    parser.add_argument("--judged", type=Path, nargs="*", default=[], help="runs of folds whose figures stand for it")
     options = parser.parse_args()
-    run = open_run(options.run)
-    publish(run, options.form, options.name, default=options.default, robustness=options.robustness)
+    run, judged = open_run(options.run), [open_run(path) for path in options.judged]
+    if not judged and not Split.load(run.split).test:
+        parser.error("the run has no test patients: name the runs of the folds with --judged")
+    publish(run, options.form, options.name, judged, default=options.default, robustness=options.robustness)
     print(json.dumps(read_json(PACKAGED / INDEX), indent=2))
 
 

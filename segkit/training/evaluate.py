@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from segkit.imaging.scan import Scan
 from segkit.inference.postprocess import largest_component
 from segkit.inference.segmenter import Segmenter, Slicing
 from segkit.metrics import ConfusionTable, Summary, class_hd95, slice_confusions, summarise
+from segkit.metrics.confusion import Counts
 from segkit.model_metadata import ModelMetadata
 from segkit.models.deployed import DeployedNet
 
@@ -41,30 +43,38 @@ class TorchModel:
         return torch.from_numpy(np.array(images)).to(self._where)  # a copy: the input may be read-only
 
 
-def evaluate(
-    segmenter: Segmenter,
-    case_set: CaseSet,
-    cases: Sequence[Case],
-    slicing: Slicing | None = None,
-    progress: Callable[[str], None] = lambda _: None,
-) -> Summary:
-    """Segment every case, as `segkit segment` would, and derive the figures under every convention.
+@dataclass
+class Tally:
+    """Confusion counts of each slice, by patient; as masks are, and of their largest components; surface distances."""
 
-    Raises:
-        FileError: a slice cannot be read.
-    """
-    names, classes = [case.patient for case in cases], case_set.classes
-    plain, largest, distances = [], [], {}
-    for number, case in enumerate(cases, 1):
-        scan, reference = scan_of(case_set, case)
-        mask = segmenter.segment(scan, slicing).mask
-        plain.append((case.patient, slice_confusions(mask, reference, len(classes))))
-        largest.append((case.patient, slice_confusions(largest_component(mask), reference, len(classes))))
-        if case.spacing is not None:
-            distances[case.patient] = class_hd95(mask, reference, len(classes), case.spacing)
-        progress(f"{number}/{len(names)} {case.patient}")
-    table, of_largest = (ConfusionTable.from_patients(pairs, classes) for pairs in (plain, largest))
-    return summarise(table, of_largest, distances or None)
+    classes: tuple[str, ...]
+    plain: list[tuple[str, Counts]] = field(default_factory=list)
+    largest: list[tuple[str, Counts]] = field(default_factory=list)
+    distances: dict[str, tuple[float | None, ...]] = field(default_factory=dict)
+
+    def count(
+        self,
+        segmenter: Segmenter,
+        case_set: CaseSet,
+        cases: Sequence[Case],
+        slicing: Slicing | None = None,
+        progress: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        """Segment every case, as `segkit segment` would, and add what came out. Raises FileError."""
+        classes = len(self.classes)
+        for number, case in enumerate(cases, 1):
+            scan, reference = scan_of(case_set, case)
+            mask = segmenter.segment(scan, slicing).mask
+            self.plain.append((case.patient, slice_confusions(mask, reference, classes)))
+            self.largest.append((case.patient, slice_confusions(largest_component(mask), reference, classes)))
+            if case.spacing is not None:
+                self.distances[case.patient] = class_hd95(mask, reference, classes, case.spacing)
+            progress(f"{number}/{len(cases)} {case.patient}")
+
+    def summary(self) -> Summary:
+        """The figures under every convention."""
+        table, largest = (ConfusionTable.from_patients(pairs, self.classes) for pairs in (self.plain, self.largest))
+        return summarise(table, largest, self.distances or None)
 
 
 def scan_of(case_set: CaseSet, case: Case) -> tuple[Scan, NDArray[np.uint8]]:

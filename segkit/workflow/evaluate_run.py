@@ -20,7 +20,7 @@ from segkit.runs import open_run
 from segkit.training.checkpoint import load_deployed
 from segkit.training.config import TrainConfig
 from segkit.training.distributed import choose_device
-from segkit.training.evaluate import TorchModel, evaluate
+from segkit.training.evaluate import Tally, TorchModel
 from segkit.training.evaluation_report import to_json, to_markdown
 from segkit.workflow.volume_rule import with_rule
 
@@ -83,7 +83,9 @@ def evaluate_subject(
     cases, split_hash = chosen_cases(subject, case_set, part, split_file)
     target = output or subject.folder / ("evaluation.json" if part == "test" else f"evaluation-{part}.json")
     check_writable(target)
-    summary = evaluate(subject.segmenter, case_set, cases, slicing, progress)
+    tally = Tally(case_set.classes)
+    tally.count(subject.segmenter, case_set, cases, slicing, progress)
+    summary = tally.summary()
     context = {
         "model": subject.metadata.model,
         "width": subject.metadata.width,
