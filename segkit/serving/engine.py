@@ -21,7 +21,7 @@ from segkit.errors import FileError, SegkitError
 from segkit.imaging.read import read_scan
 from segkit.imaging.scan import Scan
 from segkit.inference.postprocess import largest_component
-from segkit.inference.segmenter import Segmentation, Segmenter
+from segkit.inference.segmenter import Segmentation, Segmenter, Slicing
 from segkit.resources import granted_cpus
 from segkit.serving.batched import BatchedModel
 from segkit.serving.batcher import Batcher, batch_pixels
@@ -49,6 +49,7 @@ class Job:
     Attributes:
         inspector: knows what was sent.
         values: of the request; it grows to what the scan needs.
+        slicing: how a volume is cut, and its mask made.
         largest: keep the largest component of each class only.
         on_scan: called from the thread as soon as the scan is read.
     """
@@ -57,6 +58,7 @@ class Job:
     served: Served
     ticket: Ticket
     values: Share
+    slicing: Slicing
     largest: bool = False
     on_scan: Callable[[Scan], None] = lambda scan: None
 
@@ -117,7 +119,7 @@ class Engine:
             job.on_scan(scan)
             height, width = model.metadata.size
             ahead = max(1, _AHEAD * batch_pixels(job.served.model, self._batch) // (height * width))
-            result = Segmenter(model, ahead).segment(scan)
+            result = Segmenter(model, ahead).segment(scan, job.slicing)
         except FileError as error:
             if error.path == job.served.model.path:
                 raise RequestError(500, sentence_of(error, "the model")) from error

@@ -84,6 +84,7 @@ def _segment() -> dict[str, Any]:
             _query("version", "Version of the model; the highest one without it."),
             _query("answer", "Wins over Accept.", enum=[MASK, MEASURES, OVERLAY, EVENTS]),
             _query("largest_component", "Keep the largest connected part of each class.", kind="boolean"),
+            _query("by_slice", "Each slice for itself, without the model's rule for volumes.", kind="boolean"),
             *[
                 _query(role, f"DICOM: the series, by number or UID, for the channel {role}; without it, it is found.")
                 for role in SEQUENCES

@@ -9,6 +9,7 @@ from functools import partial
 from starlette.requests import Request
 from starlette.responses import Response
 
+from segkit.inference.segmenter import Slicing
 from segkit.serving import negotiate
 from segkit.serving.access_log import note
 from segkit.serving.answers import Answer, mask_answer, measures_answer, overlay_answer
@@ -21,7 +22,7 @@ from segkit.serving.ticket import Ticket
 from segkit.serving.upload import SEQUENCES, Inspector, receive
 
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off", "")
-_OPTIONS = ("model", "version", "answer", "largest_component", "pixels", *SEQUENCES)
+_OPTIONS = ("model", "version", "answer", "largest_component", "by_slice", "pixels", *SEQUENCES)
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Options:
     answer: str
     suffix: str
     largest: bool
+    by_slice: bool
     pixels: bool
     picks: Mapping[str, str]
 
@@ -52,6 +54,7 @@ class Options:
             answer,
             suffix,
             _flag(request, "largest_component"),
+            _flag(request, "by_slice"),
             _flag(request, "pixels"),
             picks,
         )
@@ -72,7 +75,8 @@ async def segment(request: Request, engine: Engine, store: ModelStore) -> Respon
             values = held.enter_context(engine.values.share())
             channels = served.model.metadata.channels
             inspector = Inspector(folder, engine.limits, bodies, channels, options.picks)
-            job = Job(inspector, served, ticket, values, options.largest)
+            slicing = Slicing(by_slice=options.by_slice)
+            job = Job(inspector, served, ticket, values, slicing, options.largest)
             if options.answer == negotiate.EVENTS:
                 return await EventStream(engine, job, options.pixels).response(request, held, end)
             future = engine.start(partial(_answer, engine, job, options))

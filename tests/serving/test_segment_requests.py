@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -16,9 +17,10 @@ import pytest
 from PIL import Image
 
 from segkit.imaging.read import read_scan
-from segkit.inference.segmenter import Segmenter
+from segkit.inference.segmenter import Segmenter, Slicing
 from segkit.inference.session import Model
-from tests.serving.conftest import Server, decoded, encoded, picture, truth
+from tests.serving.conftest import Server, decoded, encoded, picture, serving, truth
+from tests.threshold_model import threshold_metadata, write_threshold_model
 
 
 def nifti(shape: tuple[int, int, int] = (24, 20, 12), seed: int = 0) -> nibabel.Nifti1Image:
@@ -58,6 +60,21 @@ def test_nifti_mask_keeps_affine_and_shape_and_is_what_the_command_line_gives(
     own = Segmenter(Model.load(models / "four.onnx", "cpu")).segment(scan)
     assert scan.nifti is not None
     np.testing.assert_array_equal(np.asarray(mask.dataobj), scan.nifti.to_file(own.mask))
+
+
+def test_a_models_rule_for_volumes_holds_over_http_unless_it_is_not_wanted(tmp_path: Path) -> None:
+    metadata = threshold_metadata(channels=1, fit="pad")
+    model = write_threshold_model(tmp_path / "m.onnx", replace(metadata, smooth=0.8, threshold=0.4, min_lesion="50%"))
+    nibabel.save(nifti(), tmp_path / "scan.nii.gz")
+    body = (tmp_path / "scan.nii.gz").read_bytes()
+    scan, segmenter = read_scan(tmp_path / "scan.nii.gz"), Segmenter(Model.load(model, "cpu"))
+    with serving(tmp_path, "--model", model) as running:
+        for words, slicing in (({}, Slicing()), ({"by_slice": "true"}, Slicing(by_slice=True))):
+            got = running.post(body, answer="measures", **words).json()
+            own = segmenter.segment(scan, slicing)
+            assert got["classes"]["tumour"]["pixels"] == np.count_nonzero(own.mask)
+            assert got["rule"] == own.rule.as_metadata()
+    assert np.any(segmenter.segment(scan).mask != segmenter.segment(scan, Slicing(by_slice=True)).mask)
 
 
 def test_uncompressed_nifti_by_a_form_is_the_same(server: Server, tmp_path: Path) -> None:
