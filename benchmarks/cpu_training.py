@@ -64,7 +64,7 @@ def main() -> None:
     torch.manual_seed(0)
     images = torch.randint(0, 256, (arguments.batch, arguments.size, arguments.size, 3), dtype=torch.uint8)
     masks = (torch.rand(arguments.batch, arguments.size, arguments.size) < 0.02).to(torch.uint8)
-    print(machine(), "with AMX" if has_bf16_cpu() else "without AMX")
+    print(machine(), "which multiplies bf16 faster" if has_bf16_cpu() else "which does not multiply bf16 faster")
     print(f"matrix product, bf16 / fp32: {matrix_ratio():.2f}x")
     print(f"width {arguments.width}, batch {arguments.batch}, {arguments.size} x {arguments.size}, images/s")
     for model in ("unet", "fcn", "segnet"):

@@ -43,27 +43,28 @@ class Augment:
         if not config.augment:
             x, y = self._centre_crop(*to_unit(images, masks))
             return _halved(x, y) if coarse else (x, y)
-        if images.device.type != "cpu":
-            return self._changed(images, masks, generator, coarse=coarse)
-        pieces = [slice(start, start + PIECE) for start in range(0, len(images), PIECE)]
-        changed = [self._changed(images[piece], masks[piece], generator, coarse=coarse) for piece in pieces]
-        return torch.cat([x for x, _ in changed]), torch.cat([y for _, y in changed])
-
-    def _changed(
-        self, images: Tensor, masks: Tensor, generator: torch.Generator, *, coarse: bool
-    ) -> tuple[Tensor, Tensor]:
-        x, y = self._geometry(*to_unit(images, masks), generator, coarse=coarse)
-        return self._intensity(x, generator), y
+        height, width = (length // 2 if coarse else length for length in self._output_size(images.shape[1:3]))
+        shape = (len(images), images.shape[3], height, width)
+        x = torch.empty(shape, device=images.device, memory_format=torch.channels_last)
+        y = torch.empty((len(images), height, width), dtype=torch.int64, device=images.device)
+        step = PIECE if images.device.type == "cpu" else len(images)
+        for start in range(0, len(images), step):
+            piece = slice(start, start + step)
+            moved, y[piece] = self._geometry(*_planar(images[piece], masks[piece]), generator, coarse=coarse)
+            x[piece] = self._intensity(moved, generator)
+        return x, y
 
     def _centre_crop(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        height, width = self._output_size(x)
+        height, width = self._output_size(x.shape[2:])
         top, left = (x.shape[2] - height) // 2, (x.shape[3] - width) // 2
         window = (..., slice(top, top + height), slice(left, left + width))
         return x[window], y[window]
 
-    def _output_size(self, x: Tensor) -> tuple[int, int]:
+    def _output_size(self, full: Sequence[int]) -> tuple[int, int]:
+        """Height and width of what comes of slices of that height and width."""
+        height, width = full
         crop = self.config.crop
-        return (min(crop, x.shape[2]) or x.shape[2], min(crop, x.shape[3]) or x.shape[3])
+        return (min(crop, height) or height, min(crop, width) or width)
 
     def _geometry(self, x: Tensor, y: Tensor, generator: torch.Generator, *, coarse: bool) -> tuple[Tensor, Tensor]:
         """Flip, rotate, scale, shift to a random crop and displace, in one resampling of the batch."""
@@ -73,7 +74,8 @@ class Augment:
         angle = _spread(count, generator) * math.radians(config.rotate) * warp
         zoom = torch.exp(_spread(count, generator) * math.log1p(config.scale) * warp)
         shift = torch.stack([_spread(count, generator), _spread(count, generator)], dim=1)
-        size, full = self._output_size(x), (x.shape[2], x.shape[3])
+        full = (x.shape[2], x.shape[3])
+        size = self._output_size(full)
         warps = config.warp and (config.rotate or config.scale or config.elastic)
         if size == full and not warps:  # a flip alone needs no resampling
             x, y = _flipped(x, y, flip)
@@ -124,7 +126,7 @@ class Augment:
             sigma = _uniform(count, generator) * config.noise
             noise = torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
             x = x + noise * sigma[:, None, None, None]
-        return x.clamp(0, 1).contiguous(memory_format=torch.channels_last)
+        return x.clamp_(0, 1)
 
     def _gone(self, count: int, channels: int, generator: torch.Generator) -> Tensor:
         """Which channels of each slice are missing, bool [count, channels]; each choice without FLAIR alike often."""
@@ -136,6 +138,12 @@ class Augment:
             bits = torch.arange(len(others), device=generator.device)
             gone[:, others] = ((choice[:, None] >> bits) & 1).bool() & lacks[:, None]
         return gone
+
+
+def _planar(images: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
+    """uint8 [B, H, W, C] and [B, H, W] to float32 [B, C, H, W] on 0..1 and [B, H, W], planes as they are resampled."""
+    planes = images.permute(0, 3, 1, 2).contiguous()  # bytes first: a quarter of the memory to shuffle
+    return planes.float().div_(255), masks.float()
 
 
 def _uniform(count: int, generator: torch.Generator) -> Tensor:

@@ -38,11 +38,14 @@ def _bicubic(nodes: int, size: int, device: torch.device) -> Tensor:
 
 
 def resample(x: Tensor, y: Tensor, planes: Tensor) -> tuple[Tensor, Tensor]:
-    """Images [B, C, H, W] bilinearly, masks [B, H, W] by the nearest pixel; outside is 0: air and background."""
+    """Images [B, C, H, W] bilinearly, masks [B, H, W] by the nearest pixel; outside is 0: air and background.
+
+    The masks keep their type; float32, which is what is computed in, saves converting them.
+    """
     grid = planes.permute(0, 2, 3, 1)
     moved = F.grid_sample(x.contiguous(), grid, mode="bilinear", padding_mode="zeros", align_corners=False)
     labels = F.grid_sample(y[:, None].float(), grid, mode="nearest", padding_mode="zeros", align_corners=False)
-    return moved, labels[:, 0].round().long()
+    return moved, labels[:, 0].to(y.dtype)
 
 
 def power(x: Tensor, exponent: Tensor) -> Tensor:
