@@ -47,8 +47,8 @@ CHANGES_HEAD = (
 STORED = {"fp32": "float32", "fp16": "float32, its weights stored as float16", "int8": "8-bit integers"}
 OF_THIS_FILE = "Of this very file."
 OF_OTHERS = (
-    "Of {folds} of the five nets of the cross-validation, each on the patients that it had not seen; this file was "
-    "made by the same recipe from all patients, so that none is left to judge it on."
+    "Of the nets of the cross-validation ({folds} of its 5 folds), on patients that they had not seen; this file was "
+    "made by the same recipe from nearly all patients, so that none is left to judge it on."
 )
 NETS = {"unet": "U-Net", "fcn": "FCN-8s", "segnet": "SegNet"}
 
