@@ -44,10 +44,11 @@ def export_onnx(deployed: DeployedNet, metadata: ModelMetadata, path: Path, *, o
 
 
 def set_metadata(path: Path, metadata: ModelMetadata) -> None:
-    """Replace the metadata inside the ONNX file at `path`."""
+    """Replace the metadata inside the ONNX file at `path`, atomically."""
     model = onnx.load(path)
     onnx.helper.set_model_props(model, metadata.to_props())
-    onnx.save(model, path)
+    with atomic_path(path) as temporary:
+        onnx.save(model, temporary)
 
 
 def read_metadata(path: Path) -> ModelMetadata:

@@ -49,10 +49,7 @@ class Trial:
 
     def best(self, *, flip: bool) -> VolumeRule:
         """The rule with the best mean over patients; of equal ones the first, which does least."""
-        means = np.array(
-            [row.mean() if rule.flip == flip else -1.0 for rule, row in zip(RULES, self.dice, strict=True)]
-        )
-        return RULES[int(means.argmax())]
+        return max((rule for rule in RULES if rule.flip == flip), key=lambda rule: float(self.of(rule).mean()))
 
     def chosen(self) -> VolumeRule:
         """The best rule; one with mirrored slices only where that brings `FLIP_WORTH`."""
