@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated, Optional
 
 import typer
+
+from segkit.cli.progress_bar import show_progress
 
 
 def evaluate(
@@ -36,10 +37,6 @@ def evaluate(
     if split not in PARTS:
         raise ConfigError("--split", split, ", ".join(PARTS))
 
-    def progress(text: str) -> None:
-        if sys.stderr.isatty():
-            print(f"\r{text}\x1b[K", end="", file=sys.stderr, flush=True)
-
     summary, context, path = evaluate_subject(
         open_subject(subject, device, batch),
         data=data,
@@ -47,8 +44,8 @@ def evaluate(
         split_file=split_file,
         output=output,
         slicing=Slicing(by_slice=by_slice),
-        progress=progress,
+        progress=show_progress,
     )
-    progress("")
+    show_progress("")
     print(to_text(summary, context))
     print(f"written: {path} and {path.with_suffix('.md').name}")

@@ -1,4 +1,4 @@
-"""A bar on stderr for work that takes a while, in a terminal only."""
+"""A bar, or a line, on stderr for work that takes a while, in a terminal only."""
 
 from __future__ import annotations
 
@@ -36,3 +36,9 @@ class ProgressBar:
         if self._shown:
             print("\r\x1b[K", end="", file=sys.stderr, flush=True)
             self._shown = False
+
+
+def show_progress(text: str) -> None:
+    """Write the text over the one before; an empty one takes it away."""
+    if sys.stderr.isatty():
+        print(f"\r{text}\x1b[K", end="", file=sys.stderr, flush=True)

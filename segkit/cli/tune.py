@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated, Optional
 
 import typer
+
+from segkit.cli.progress_bar import show_progress
 
 
 def tune(
@@ -33,12 +34,8 @@ def tune(
     opened = [open_run(run) for run in runs]
     targets = [open_run(run) for run in into] if into else opened
 
-    def progress(text: str) -> None:
-        if sys.stderr.isatty():
-            print(f"\r{text}\x1b[K", end="", file=sys.stderr, flush=True)
-
-    trial = tune(opened, data=data, part=split, device=device, batch=batch, progress=progress)
-    progress("")
+    trial = tune(opened, data=data, part=split, device=device, batch=batch, progress=show_progress)
+    show_progress("")
     print(f"{len(trial.patients)} patients ({split}); Dice of a patient's volume, mean and median")
     rule = trial.chosen()
     for title, shown in (

@@ -75,12 +75,7 @@ def evaluate_subject(
     Raises:
         SegkitError: no dataset, no split, a split without patients here, or classes that do not fit.
     """
-    folder = data or subject.data
-    if not folder:
-        raise SegkitError(f"{subject.source}: the dataset is not known; give it with --data")
-    case_set = find_cases(Path(folder))
-    _check_fit(subject, case_set)
-    cases, split_hash = chosen_cases(subject, case_set, part, split_file)
+    case_set, cases, split_hash = cases_for(subject, data, part, split_file)
     target = output or subject.folder / ("evaluation.json" if part == "test" else f"evaluation-{part}.json")
     check_writable(target)
     tally = Tally(case_set.classes)
@@ -102,6 +97,22 @@ def evaluate_subject(
     return summary, context, target
 
 
+def cases_for(
+    subject: Subject, data: str, part: str, split_file: Path | None = None
+) -> tuple[CaseSet, list[Case], str]:
+    """The dataset to judge on ("": that of the run), its cases of a part of the split, and the split's hash.
+
+    Raises:
+        SegkitError: no dataset, no split, a split without patients here, or classes that do not fit.
+    """
+    folder = data or subject.data
+    if not folder:
+        raise SegkitError(f"{subject.source}: the dataset is not known; give it with --data")
+    case_set = find_cases(Path(folder))
+    _check_fit(subject, case_set)
+    return case_set, *_chosen(subject, case_set, part, split_file)
+
+
 def _check_fit(subject: Subject, case_set: CaseSet) -> None:
     metadata = subject.metadata
     if len(metadata.classes) != len(case_set.classes):
@@ -111,10 +122,7 @@ def _check_fit(subject: Subject, case_set: CaseSet) -> None:
         )
 
 
-def chosen_cases(
-    subject: Subject, case_set: CaseSet, part: str, split_file: Path | None = None
-) -> tuple[list[Case], str]:
-    """The cases of a part of the split, and the split's hash. Raises FileError where there are none."""
+def _chosen(subject: Subject, case_set: CaseSet, part: str, split_file: Path | None) -> tuple[list[Case], str]:
     if part == "all":
         return list(case_set.cases), ""
     path = split_file or subject.split

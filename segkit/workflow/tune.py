@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from segkit.data.layouts import find_cases
 from segkit.errors import SegkitError
 from segkit.imaging.scan import Scan
 from segkit.inference.postprocess import LesionSize
@@ -22,7 +20,7 @@ from segkit.metrics.confusion import confusion
 from segkit.metrics.conventions import foreground_dice
 from segkit.runs import RunDirectory
 from segkit.training.evaluate import scan_of
-from segkit.workflow.evaluate_run import chosen_cases, open_subject
+from segkit.workflow.evaluate_run import cases_for, open_subject
 
 SMOOTH = (0.0, 0.6, 0.8, 1.0)
 THRESHOLDS = (None, 0.1, 0.2, 0.3, 0.4)
@@ -76,16 +74,12 @@ def tune(
     """Try every rule on the patients of `part` of each run's split, by the net of that run.
 
     Raises:
-        SegkitError: no dataset, no patients, or no patient with any foreground in the reference or a mask.
+        SegkitError: as `cases_for` says, or no patient with a volume and any foreground in the reference or a mask.
     """
     names, counts = [], []
     for run in runs:
         subject = open_subject(run.onnx if run.onnx.exists() else run.path, device, batch)
-        folder = data or subject.data
-        if not folder:
-            raise SegkitError(f"{subject.source}: the dataset is not known; give it with --data")
-        case_set = find_cases(Path(folder))
-        cases, _ = chosen_cases(subject, case_set, part)
+        case_set, cases, _ = cases_for(subject, data, part)
         for number, case in enumerate(cases, 1):
             progress(f"{run.path.name} {number}/{len(cases)} {case.patient}")
             scan, reference = scan_of(case_set, case)
@@ -107,7 +101,8 @@ def tune(
 def masks(segmenter: Segmenter, scan: Scan) -> Iterator[NDArray[np.uint8]]:
     """The mask `[S, H, W]` under each of `RULES`, in their order; the net runs once for each way of mirroring."""
     said = {flip: np.stack(list(segmenter.probabilities(scan, Slicing(flip=flip)))) for flip in (False, True)}
-    for flip, smooth, threshold in product((False, True), SMOOTH, THRESHOLDS):
-        rule = VolumeRule(flip, smooth, threshold)
-        mask = np.stack([rule.decide(mean) for mean in smoothed(said[flip], smooth)])
-        yield from (least.apply(mask, scan) for least in LEAST)
+    for flip, smooth in product((False, True), SMOOTH):
+        means = list(smoothed(said[flip], smooth))
+        for threshold in THRESHOLDS:
+            mask = np.stack([VolumeRule(flip, smooth, threshold).decide(mean) for mean in means])
+            yield from (least.apply(mask, scan) for least in LEAST)

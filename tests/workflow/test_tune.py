@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import pytest
 
+from segkit.data.layouts import find_cases
 from segkit.errors import FileError, SegkitError
 from segkit.inference.postprocess import LesionSize
 from segkit.inference.segmenter import Segmenter, Slicing
@@ -18,7 +19,7 @@ from segkit.inference.volume_rule import VolumeRule
 from segkit.model_metadata import ModelMetadata
 from segkit.runs import RunDirectory
 from segkit.training.evaluate import scan_of
-from segkit.workflow.evaluate_run import chosen_cases, open_subject
+from segkit.workflow.evaluate_run import cases_for, open_subject
 from segkit.workflow.tune import PLAIN, RULES, Trial, tune
 from tests.conftest import Run
 
@@ -36,11 +37,8 @@ def dice(mask: np.ndarray, reference: np.ndarray) -> float:
 
 
 def test_its_figures_are_those_of_segmenting_under_each_rule(run: RunDirectory, phantom: Path) -> None:
-    from segkit.data.layouts import find_cases
-
     trial = tune([run], data=str(phantom), device="cpu")
-    case_set = find_cases(phantom)
-    cases, _ = chosen_cases(open_subject(run.path, "cpu", 4), case_set, "val")
+    case_set, cases, _ = cases_for(open_subject(run.path, "cpu", 4), str(phantom), "val")
     assert trial.patients == tuple(case.patient for case in cases)
     segmenter = Segmenter(Model.load(run.onnx, "cpu"))
     for rule in (*RULES[:: len(RULES) // 11], RULES[-1]):
@@ -112,9 +110,7 @@ def test_what_is_no_rule_is_refused(run: RunDirectory) -> None:
         open_subject(run.path, "cpu", 4)
 
 
-def test_single_slices_are_no_volumes(segkit: Run, run: RunDirectory, phantom: Path, tmp_path: Path) -> None:
-    from segkit.data.layouts import find_cases
-
+def test_single_slices_are_no_volumes(run: RunDirectory, phantom: Path, tmp_path: Path) -> None:
     lone = tmp_path / "lone"
     for case in find_cases(phantom).cases:
         (lone / case.patient).mkdir(parents=True)
