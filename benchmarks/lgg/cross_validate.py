@@ -7,18 +7,19 @@
 
 Each fold is a `segkit train` with the net's recipe (benchmarks/lgg/<net>.toml) that is resumed until it is done; flags
 behind `--` go to it (`-- --width 64 --device cuda`). The exit code is 75 where a piece ended before the training did.
-Then `segkit tune` chooses the rule for volumes on the fold's validation patients, and the fold is evaluated by it.
-Every patient is tested once, by a net that has not seen it; the table pools the folds that are done, by slice and in
-volumes, and names the others. The net of all patients keeps a few of them to choose the checkpoint by; its rule is
-chosen on the validation patients of all folds that are done.
+Then `segkit tune` chooses the rule for volumes of each fold on the test patients of the other folds that are trained
+(of a lone fold: on its validation patients), and the fold is evaluated by it. Every patient is tested once, by a net
+and a rule that have not seen it; the table pools the folds that are done, by slice and in volumes, and names the
+others. The net of all patients keeps a few of them to choose the checkpoint by; its rule is chosen on the test patients
+of all folds that are done.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ import numpy as np
 
 from segkit.data.layouts import find_cases
 from segkit.data.split import Split, k_folds, make_split
+from segkit.files import read_json, write_json
 from segkit.metrics import ConfusionTable, summarise
 from segkit.runs import RunDirectory
 
@@ -38,23 +40,35 @@ VOLUMES = "evaluation-volumes.json"
 
 
 def fold_runs(runs: Path, net: str) -> dict[int, RunDirectory]:
-    """The folds of a net that are evaluated."""
+    """The folds of a net that are trained."""
     all_of_them = {fold: RunDirectory(runs / f"{net}-fold-{fold}") for fold in range(FOLDS)}
-    return {fold: run for fold, run in all_of_them.items() if (run.path / VOLUMES).exists()}
+    return {fold: run for fold, run in all_of_them.items() if run.finished}
 
 
 def train_fold(data: Path, runs: Path, net: str, fold: int, minutes: float, flags: list[str]) -> bool:
     """Go on with one fold; False where the time was up before the training was."""
-    run = RunDirectory(runs / f"{net}-fold-{fold}")
     split = runs / f"fold-{fold}.json"
     if not split.exists():
         k_folds(find_cases(data).cases, FOLDS)[fold].save(split)
-    if not train(data, run, split, net, minutes, flags):
-        return False
-    if not (run.path / VOLUMES).exists():
-        segkit("tune", run.path, "--data", data)
-        segkit("evaluate", run.onnx, "--data", data, "-o", run.path / VOLUMES)
-    return True
+    return train(data, RunDirectory(runs / f"{net}-fold-{fold}"), split, net, minutes, flags)
+
+
+def judge(data: Path, runs: Path, net: str) -> None:
+    """Choose the rules of the folds that are trained, and evaluate the folds by them, where that is not done yet."""
+    folds = list(fold_runs(runs, net).values())
+    names = [run.path.name for run in folds]
+    if any(not run.volume_rule.exists() or read_json(run.volume_rule)["chosen_on"]["runs"] != names for run in folds):
+        segkit("tune", *(run.path for run in folds), "--data", data, "--split", part_to_choose_on(folds))
+        for run in folds:
+            (run.path / VOLUMES).unlink(missing_ok=True)
+    for run in folds:
+        if not (run.path / VOLUMES).exists():
+            segkit("evaluate", run.onnx, "--data", data, "-o", run.path / VOLUMES)
+
+
+def part_to_choose_on(folds: Sequence[RunDirectory]) -> str:
+    """The test patients, whom several folds have for one another; a lone fold has its validation patients."""
+    return "test" if len(folds) > 1 else "val"
 
 
 def train_all(data: Path, runs: Path, net: str, minutes: float, flags: list[str]) -> bool:
@@ -65,8 +79,9 @@ def train_all(data: Path, runs: Path, net: str, minutes: float, flags: list[str]
         Split(tuple(sorted((*made.train, *made.test))), made.val, (), made.seed).save(split)
     if not train(data, run, split, net, minutes, flags):
         return False
-    if folds := fold_runs(runs, net):
-        segkit("tune", *(fold.path for fold in folds.values()), "--into", run.path, "--data", data)
+    if folds := list(fold_runs(runs, net).values()):
+        part = part_to_choose_on(folds)
+        segkit("tune", *(fold.path for fold in folds), "--into", run.path, "--data", data, "--split", part)
     return True
 
 
@@ -93,12 +108,12 @@ def segkit(*words: object) -> None:
 
 def table(runs: Path, net: str) -> dict[str, Any]:
     """The figures over all patients of the folds that are done, each patient by the net that had not seen it."""
-    done = fold_runs(runs, net)
+    done = {fold: run for fold, run in fold_runs(runs, net).items() if (run.path / VOLUMES).exists()}
     if not done:
         return {"net": net, "folds": []}
     found: dict[str, Any] = {"net": net, "folds": sorted(done)}
     for way, name in (("by slice", "evaluation.json"), ("in volumes", VOLUMES)):
-        reports = [json.loads((run.path / name).read_text()) for run in done.values()]
+        reports = [read_json(run.path / name) for run in done.values()]
         pairs = [(row["patient"], np.array(row["confusion"])[None]) for report in reports for row in report["patients"]]
         figures = summarise(ConfusionTable.from_patients(pairs, ("background", "tumor"))).figures
         found[way] = {figure.key: [figure.value, figure.low, figure.high] for figure in figures if figure.key in SHOWN}
@@ -135,8 +150,10 @@ def main() -> None:
     for fold in folds:
         if not train_fold(options.data, options.runs, options.net, fold, options.minutes, options.flags):
             raise SystemExit(UNFINISHED)
+    if not options.table:
+        judge(options.data, options.runs, options.net)
     found = table(options.runs, options.net)
-    (options.runs / f"{options.net}-table.json").write_text(json.dumps(found, indent=2) + "\n")
+    write_json(options.runs / f"{options.net}-table.json", found)
     show(found)
 
 

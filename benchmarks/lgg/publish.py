@@ -1,12 +1,12 @@
 """Put a run's exported model into the package, with its card and the pictures of its best, median and worst patient.
 
     segkit export runs/lgg/unet-all --form fp16
-    python -m benchmarks.lgg.publish runs/lgg/unet-all --form fp16 --name lgg-unet --default --robustness \\
+    python -m benchmarks.lgg.publish runs/lgg/unet-all --form fp16 --name lgg-unet --default \\
         --judged runs/lgg/unet-fold-*
 
 Every figure in the card is of patients that the net which gave it had not seen: those of the `--judged` runs, which
-have the same recipe, each by its own model; without any, the test patients of the run itself, by the very file that is
-shipped.
+have the same recipe, each by its own model; without any, the test patients of the run itself. What changed slices cost
+is of those judged runs that `benchmarks.lgg.robustness` has measured.
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from benchmarks.lgg.robustness import lost, measure
+from benchmarks.lgg.robustness import KEPT, lost, of_runs
 from segkit.data.cases import Case, CaseSet
 from segkit.data.layouts import find_cases
 from segkit.data.split import Split
+from segkit.export.onnx_model import read_metadata
 from segkit.files import file_sha256, read_json, write_json, write_text
 from segkit.inference.catalogue import INDEX, PACKAGED
 from segkit.inference.segmenter import Segmenter, Slicing
@@ -38,17 +39,18 @@ from segkit.training.evaluation_report import to_json
 
 HERE = Path(__file__).parent
 DOCS = HERE.parents[1] / "docs" / "models"
-CHANGES_HEAD = (
-    "Mean volume Dice of the test patients, and what is lost against the slices as they are (paired, 95 % interval).",
-    "",
-    "| change | Dice | lost | interval |",
-    "|---|---:|---:|---|",
-)
+CHANGES_HEAD = """\
+Mean volume Dice of {patients} of these patients, and what is lost against the slices as they are (paired, 95 %
+interval).
+
+| change | Dice | lost | interval |
+|---|---:|---:|---|"""
 STORED = {"fp32": "float32", "fp16": "float32, its weights stored as float16", "int8": "8-bit integers"}
-OF_THIS_FILE = "Of this very file."
+OF_THIS_NET = "Of this net, before its weights were stored as they are here."
 OF_OTHERS = (
-    "Of the nets of the cross-validation ({folds} of its 5 folds), on patients that they had not seen; this file was "
-    "made by the same recipe from nearly all patients, so that none is left to judge it on."
+    "Of the nets of the cross-validation ({folds} of its 5 folds), on patients that neither they nor the choice of "
+    "their rule had seen; this file was made by the same recipe from nearly all patients, so that none is left to "
+    "judge it on."
 )
 NETS = {"unet": "U-Net", "fcn": "FCN-8s", "segnet": "SegNet"}
 
@@ -67,18 +69,14 @@ class Judge:
         return [case for case in self.case_set.cases if case.patient in self.split.test]
 
 
-def publish(
-    run: RunDirectory, form: str, name: str, judged: list[RunDirectory], *, default: bool, robustness: bool
-) -> None:
-    """Copy the model, judge it (on changed slices, too, if `robustness`), write card, pictures and index."""
+def publish(run: RunDirectory, form: str, name: str, judged: list[RunDirectory], *, default: bool) -> None:
+    """Copy the model, judge it, write card, pictures and index."""
     source = run.onnx if form == "fp32" else run.onnx.with_name(f"model-{form}.onnx")
     target = PACKAGED / f"{name}.onnx"
     PACKAGED.mkdir(exist_ok=True)
     shutil.copyfile(source, target)
     case_set = find_cases(Path(TrainConfig.load(run.config).data.data))
-    judges = [Judge(Model.load(one.onnx, "cpu"), case_set, Split.load(one.split)) for one in judged] or [
-        Judge(Model.load(target, "cpu"), case_set, Split.load(run.split))
-    ]
+    judges = [Judge(Model.load(one.onnx, "cpu"), case_set, Split.load(one.split)) for one in judged]
     volumes, slices = Tally(case_set.classes), Tally(case_set.classes)
     for judge in judges:
         volumes.count(Segmenter(judge.model), case_set, judge.cases)
@@ -86,17 +84,15 @@ def publish(
     context = {
         "model": target.name,
         "run_id": str(run.record()["run_id"]),
-        "judged": [one.path.name for one in judged] or ["this very file"],
+        "judged": [one.path.name for one in judged],
         "patients": len(volumes.plain),
-        "volumes": str(VolumeRule.of(judges[0].model.metadata)),
+        "volumes": str(VolumeRule.of(read_metadata(target))),
         "data": case_set.root.name,
     }
     by_slice = to_json(slices.summary(), context)["figures"]
     evaluation = {**to_json(volumes.summary(), context), "by_slice": by_slice}
-    robust = {}
-    if robustness:
-        found = [measure(judge.model, case_set, judge.split.test) for judge in judges]
-        robust = lost({change: [dice for one in found for dice in one[change]] for change in found[0]})
+    measured = [one for one in judged if (one.path / KEPT).exists()]
+    robust = robustness(measured) if measured else {}
     DOCS.mkdir(parents=True, exist_ok=True)
     write_json(DOCS / f"{name}.json", {**evaluation, "robustness": robust})
     _pictures(judges, evaluation["patients"], DOCS / f"{name}.png")
@@ -105,6 +101,12 @@ def publish(
     index["models"][name] = {"sha256": file_sha256(target)}
     index["default"] = name if default else index["default"]
     write_json(PACKAGED / INDEX, index)
+
+
+def robustness(runs: list[RunDirectory]) -> dict[str, Any]:
+    """What changed slices cost the nets of some runs, and of how many patients that is."""
+    dice = of_runs(runs)
+    return {"runs": [run.path.name for run in runs], "patients": len(dice["as it is"]), "changes": lost(dice)}
 
 
 def _pictures(judges: list[Judge], patients: list[dict[str, Any]], path: Path) -> None:
@@ -141,10 +143,10 @@ def _card(name: str, form: str, run: RunDirectory, evaluation: dict[str, Any], r
     ]
     changes = [
         f"| {label} | {row['dice']:.4f} | {row['lost']:+.4f} | {_interval(*row['interval'])} |"
-        for label, row in robust.items()
+        for label, row in robust.get("changes", {}).items()
     ]
     worst = sorted((row["dice"], row["patient"]) for row in evaluation["patients"] if row["dice"] is not None)[:3]
-    held_out = OF_THIS_FILE if split.test else OF_OTHERS.format(folds=len(context["judged"]))
+    held_out = OF_THIS_NET if split.test else OF_OTHERS.format(folds=len(context["judged"]))
     return Template((HERE / "card.md").read_text(encoding="utf-8")).substitute(
         name=name,
         net=f"{NETS[config.model.model]} of width {config.model.width}",
@@ -159,7 +161,9 @@ def _card(name: str, form: str, run: RunDirectory, evaluation: dict[str, Any], r
         run=context["run_id"],
         sha256=file_sha256(PACKAGED / f"{name}.onnx"),
         figures="\n".join(figures),
-        changes="\n".join([*CHANGES_HEAD, *changes]) if robust else "Not measured for this model.",
+        changes="\n".join([CHANGES_HEAD.format(patients=robust["patients"]), *changes])
+        if robust
+        else "Not measured for this model.",
         worst=", ".join(f"{patient} {dice:.3f}" for dice, patient in worst),
     )
 
@@ -178,15 +182,13 @@ def main() -> None:
     parser.add_argument("--form", choices=("fp32", "fp16", "int8"), default="int8")
     parser.add_argument("--name", required=True)
     parser.add_argument("--default", action="store_true", help="what `segkit segment` takes without --model")
-    parser.add_argument(
-        "--robustness", action="store_true", help="judge it on changed slices, too (nine times the work)"
-    )
     parser.add_argument("--judged", type=Path, nargs="*", default=[], help="runs of folds whose figures stand for it")
     options = parser.parse_args()
-    run, judged = open_run(options.run), [open_run(path) for path in options.judged]
-    if not judged and not Split.load(run.split).test:
+    run = open_run(options.run)
+    judged = [open_run(path) for path in options.judged] or [run]
+    if not any(Split.load(one.split).test for one in judged):
         parser.error("the run has no test patients: name the runs of the folds with --judged")
-    publish(run, options.form, options.name, judged, default=options.default, robustness=options.robustness)
+    publish(run, options.form, options.name, judged, default=options.default)
     print(json.dumps(read_json(PACKAGED / INDEX), indent=2))
 
 

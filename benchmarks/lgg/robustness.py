@@ -1,17 +1,17 @@
 """What a model loses where a scan is not as its training slices were.
 
-    python -m benchmarks.lgg.robustness model.onnx kaggle_3m --split fold-0.json
+    python -m benchmarks.lgg.robustness runs/lgg/unet-fold-*
 
 Mean volume Dice over the test patients as they are, segmented as `segkit segment` does, and after each change to their
 slices: a missing sequence (the channel becomes FLAIR, as in the dataset), gamma, rotation, half the resolution, noise.
-The bar is 5 points of Dice for each.
+Each run's model is judged on the test patients of its own split, and what it gave is kept in the run
+(`robustness.json`), so that it is not measured again. The bar is 5 points of Dice for each.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,11 +23,17 @@ from PIL import Image
 from segkit.data.cases import CaseSet
 from segkit.data.layouts import find_cases
 from segkit.data.split import Split
+from segkit.files import read_json, write_json
 from segkit.inference.segmenter import Segmenter
 from segkit.inference.session import Model
+from segkit.inference.volume_rule import VolumeRule
 from segkit.metrics import slice_confusions
 from segkit.metrics.bootstrap import draws
+from segkit.runs import RunDirectory, open_run
+from segkit.training.config import TrainConfig
 from segkit.training.evaluate import scan_of
+
+KEPT = "robustness.json"
 
 Pixels = NDArray[np.uint8]
 Change = Callable[[Pixels, Pixels], tuple[Pixels, Pixels]]  # images [S, H, W, C] and masks [S, H, W], both ways
@@ -88,6 +94,27 @@ CHANGES: dict[str, Change] = {
 }
 
 
+def of_run(run: RunDirectory) -> dict[str, list[float]]:
+    """Volume Dice of each test patient of a run after each change: as kept in the run, or measured and kept there."""
+    kept = run.path / KEPT
+    model = Model.load(run.onnx, "cpu")
+    rule = str(VolumeRule.of(model.metadata))
+    found = read_json(kept) if kept.exists() else {}
+    if found.get("volumes") != rule:
+        case_set = find_cases(Path(TrainConfig.load(run.config).data.data))
+        patients = Split.load(run.split).test
+        found = {"volumes": rule, "patients": patients, "dice": measure(model, case_set, patients)}
+        write_json(kept, found)
+    dice: dict[str, list[float]] = found["dice"]
+    return dice
+
+
+def of_runs(runs: Sequence[RunDirectory]) -> dict[str, list[float]]:
+    """The patients of several runs together."""
+    found = [of_run(run) for run in runs]
+    return {change: [dice for one in found for dice in one[change]] for change in CHANGES}
+
+
 def measure(model: Model, case_set: CaseSet, patients: tuple[str, ...]) -> dict[str, list[float]]:
     """Volume Dice of each patient after each change."""
     segmenter = Segmenter(model)
@@ -118,17 +145,13 @@ def lost(dice: dict[str, list[float]]) -> dict[str, dict[str, Any]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", type=Path)
-    parser.add_argument("data", type=Path)
-    parser.add_argument("--split", type=Path, required=True)
-    parser.add_argument("--output", type=Path)
+    parser.add_argument("runs", type=Path, nargs="+")
     options = parser.parse_args()
-    found = lost(measure(Model.load(options.model, "cpu"), find_cases(options.data), Split.load(options.split).test))
-    for name, row in found.items():
+    dice = of_runs([open_run(path) for path in options.runs])
+    print(f"{len(dice['as it is'])} patients")
+    for name, row in lost(dice).items():
         low, high = row["interval"]
         print(f"{name:24} Dice {row['dice']:.4f}   lost {row['lost']:+.4f} [{low:+.4f}, {high:+.4f}]")
-    if options.output:
-        options.output.write_text(json.dumps(found, indent=2) + "\n")
 
 
 if __name__ == "__main__":

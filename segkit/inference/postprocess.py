@@ -90,14 +90,14 @@ class LesionSize:
         """For a sentence: "30 voxels", "0.1 ml", "10 % of the largest"."""
         return f"{self.amount:g} " + {"": "voxels", "ml": "ml", "%": "% of the largest"}[self.unit]
 
-    def apply(self, mask: NDArray[np.uint8], scan: Scan) -> NDArray[np.uint8]:
-        """The mask `[S, H, W]` of a scan without what is smaller.
+    def apply(self, mask: NDArray[np.uint8], scan: Scan, found: Components | None = None) -> NDArray[np.uint8]:
+        """The mask `[S, H, W]` of a scan without what is smaller; `found` are its components, where they are known.
 
         Raises ConfigError where millilitres are to be counted in a scan without a spacing.
         """
         if not self:
             return mask
-        found = components(mask)
+        found = found or components(mask)
         return _only(mask, found, found.sizes >= self._least(found, scan))
 
     def _least(self, found: Components, scan: Scan) -> int | NDArray[np.floating[Any]]:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
 
+from segkit.data.split import Split
 from segkit.errors import SegkitError
 from segkit.imaging.scan import Scan
-from segkit.inference.postprocess import LesionSize
+from segkit.inference.postprocess import LesionSize, components
 from segkit.inference.segmenter import Segmenter, Slicing
 from segkit.inference.smoothing import smoothed
 from segkit.inference.volume_rule import VolumeRule
@@ -54,12 +55,35 @@ class Trial:
         alone, both = self.best(flip=False), self.best(flip=True)
         return both if self.of(both).mean() - self.of(alone).mean() >= FLIP_WORTH else alone
 
+    def without(self, patients: Collection[str]) -> Trial:
+        """The trial of the other patients."""
+        kept = [at for at, patient in enumerate(self.patients) if patient not in patients]
+        return Trial(tuple(self.patients[at] for at in kept), self.dice[:, kept])
+
     def gain(self, rule: VolumeRule) -> tuple[float, float, float]:
         """What it changes of a patient's Dice on average, with a 95 % bootstrap interval over patients."""
         change = self.of(rule) - self.of(PLAIN)
         means = draws(len(change), 2000, 0) @ change / len(change)
         low, high = np.quantile(means, (0.025, 0.975)).tolist()
         return float(change.mean()), low, high
+
+
+def fair_for(run: RunDirectory, trial: Trial) -> Trial:
+    """What of a trial may choose for a run: the patients that its figures are not of.
+
+    So the folds of a cross-validation choose for one another, on their test patients, and each fold's figures stay
+    figures of patients that nothing of it was chosen on.
+
+    Raises:
+        SegkitError: no patient is left.
+    """
+    rest = trial.without(Split.load(run.split).test)
+    if not rest.patients:
+        raise SegkitError(
+            f"{run.path}: all {len(trial.patients)} patients are its test patients, which may not choose for it; "
+            "choose with --split val, or on the runs of other folds, too"
+        )
+    return rest
 
 
 def tune(
@@ -105,4 +129,5 @@ def masks(segmenter: Segmenter, scan: Scan) -> Iterator[NDArray[np.uint8]]:
         means = list(smoothed(said[flip], smooth))
         for threshold in THRESHOLDS:
             mask = np.stack([VolumeRule(flip, smooth, threshold).decide(mean) for mean in means])
-            yield from (least.apply(mask, scan) for least in LEAST)
+            found = components(mask)
+            yield from (least.apply(mask, scan, found) for least in LEAST)

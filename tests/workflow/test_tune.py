@@ -11,6 +11,7 @@ import onnx
 import pytest
 
 from segkit.data.layouts import find_cases
+from segkit.data.split import Split
 from segkit.errors import FileError, SegkitError
 from segkit.inference.postprocess import LesionSize
 from segkit.inference.segmenter import Segmenter, Slicing
@@ -20,7 +21,7 @@ from segkit.model_metadata import ModelMetadata
 from segkit.runs import RunDirectory
 from segkit.training.evaluate import scan_of
 from segkit.workflow.evaluate_run import cases_for, open_subject
-from segkit.workflow.tune import PLAIN, RULES, Trial, tune
+from segkit.workflow.tune import PLAIN, RULES, Trial, fair_for, tune
 from tests.conftest import Run
 
 
@@ -102,6 +103,33 @@ def test_the_choice_of_several_runs_goes_into_another(segkit: Run, run: RunDirec
     assert done.returncode == 0, done.stderr
     assert not run.volume_rule.exists()
     assert json.loads((other / "volume.json").read_text())["chosen_on"]["runs"] == ["run", "run"]
+
+
+def test_patients_that_a_run_is_judged_on_do_not_choose_for_it(segkit: Run, run: RunDirectory, phantom: Path) -> None:
+    split = Split.load(run.split)
+    mine, others = split.test, split.train[:2]
+    fold = RunDirectory(Path(shutil.copytree(run.path, run.path.with_name("fold"))))
+    rest = RunDirectory(Path(shutil.copytree(run.path, run.path.with_name("rest"))))
+    Split((*split.train[2:], *mine), split.val, others, 0).save(rest.split)
+    trial = tune([fold, rest], data=str(phantom), part="test", device="cpu")
+    assert set(trial.patients) == {*mine, *others}
+    for one, left in ((fold, others), (rest, mine)):
+        fair = fair_for(one, trial)
+        assert set(fair.patients) == set(left)
+        np.testing.assert_array_equal(
+            fair.of(PLAIN), [trial.of(PLAIN)[trial.patients.index(name)] for name in fair.patients]
+        )
+    done = segkit("tune", "fold", "rest", "--data", phantom, "--split", "test")
+    assert done.returncode == 0, done.stderr
+    written = [json.loads(one.volume_rule.read_text())["chosen_on"]["patients"] for one in (fold, rest)]
+    assert written == [len(others), len(mine)]
+
+
+def test_a_lone_run_is_not_tuned_on_its_own_test_patients(segkit: Run, run: RunDirectory, phantom: Path) -> None:
+    done = segkit("tune", "run", "--data", phantom, "--split", "test")
+    assert done.returncode == 2
+    assert "may not choose for it" in done.stderr
+    assert not run.volume_rule.exists()
 
 
 def test_what_is_no_rule_is_refused(run: RunDirectory) -> None:
