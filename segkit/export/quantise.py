@@ -90,5 +90,7 @@ class _Reader:
 
 
 def _first_and_last_convolution(model: onnx.ModelProto) -> list[str]:
-    names = [node.name for node in model.graph.node if node.op_type in ("Conv", "ConvTranspose")]
-    return [names[0], names[-1]]
+    """By their weights: a net that sees each slice twice has both of them twice."""
+    convolutions = [node for node in model.graph.node if node.op_type in ("Conv", "ConvTranspose")]
+    weights = {convolutions[0].input[1], convolutions[-1].input[1]}
+    return [node.name for node in convolutions if node.input[1] in weights]

@@ -11,11 +11,16 @@ from segkit.models.normalise import Normalise
 
 
 class DeployedNet(nn.Module):
-    """A net with the steps around it. Evaluation runs it and export writes it, so both decide alike."""
+    """A net with the steps around it. Evaluation runs it and export writes it, so both decide alike.
 
-    def __init__(self, net: nn.Module, normalise: Normalise) -> None:
+    With `half` it sees each slice a second time at half the resolution, where the same weights see twice as far,
+    and the mean of both logits counts. It costs a quarter of the time more.
+    """
+
+    def __init__(self, net: nn.Module, normalise: Normalise, *, half: bool = False) -> None:
         super().__init__()
         self.net, self.normalise = net, normalise
+        self.sees_half = half
 
     @property
     def channels(self) -> int:
@@ -25,17 +30,23 @@ class DeployedNet(nn.Module):
     def prepare(self, image: Tensor) -> Tensor:
         """uint8 [N, H, W, C] -> normalised float32 [N, C, H', W'], padded with black at the bottom and right.
 
-        H' and W' are the next multiples of 32. The result is channels_last in memory, as the pixels were.
+        H' and W' are the next multiples of 32 (of 64 with `half`, so that the halves are multiples of 32). The result
+        is channels_last in memory, as the pixels were.
         """
         height, width = image.shape[1], image.shape[2]
+        stride = 2 * STRIDE if self.sees_half else STRIDE
         x = image.permute(0, 3, 1, 2).float()
-        x = F.pad(x, (0, -width % STRIDE, 0, -height % STRIDE))
+        x = F.pad(x, (0, -width % stride, 0, -height % stride))
         normalised: Tensor = self.normalise(x / 255.0)
         return normalised
 
     def logits(self, image: Tensor) -> Tensor:
         """uint8 [N, H, W, C] -> float32 logits [N, K, H, W]."""
-        logits: Tensor = self.net(self.prepare(image))
+        x = self.prepare(image)
+        logits: Tensor = self.net(x)
+        if self.sees_half:
+            far = self.net(F.avg_pool2d(x, 2))
+            logits = (logits + F.interpolate(far, scale_factor=2.0, mode="bilinear", align_corners=False)) / 2
         return logits[:, :, : image.shape[1], : image.shape[2]].float()
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:

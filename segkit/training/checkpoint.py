@@ -42,8 +42,10 @@ class NetDescription:
         return Normalise(self.mean, self.std, by_slice=self.by_slice)
 
     def feeds_like(self, other: NetDescription) -> bool:
-        """Whether both are the same net on the same data, whatever version of segkit described them."""
-        mine, theirs = (replace(item.metadata, segkit="", pixel_mm=None, plane="") for item in (self, other))
+        """Whether both are the same net on the same data, whatever described them and however they are used."""
+        mine, theirs = (
+            replace(item.metadata, segkit="", pixel_mm=None, plane="", half=False) for item in (self, other)
+        )
         return (mine, self.mean, self.std, self.by_slice) == (theirs, other.mean, other.std, other.by_slice)
 
     def to_plain(self) -> dict[str, Any]:
@@ -93,4 +95,4 @@ def load_deployed(path: Path) -> tuple[DeployedNet, NetDescription]:
     description = NetDescription.from_plain(values["description"])
     net = description.build()
     net.load_state_dict(values["net"])
-    return DeployedNet(net, description.normalise()).eval(), description
+    return DeployedNet(net, description.normalise(), half=description.metadata.half).eval(), description

@@ -26,6 +26,9 @@ class ModelConfig(Checked):
         "slice: by each slice's own tissue level; dataset: by the training set's mean and deviation.",
         choices=("dataset", "slice"),
     )
+    half: bool = option(
+        False, "The finished net sees each slice at half its resolution, too, and the mean decides; with --coarse."
+    )
     encoder: str = option("", "torchvision VGG16 weights (a local file) for the encoder of fcn or segnet, width 64.")
 
 

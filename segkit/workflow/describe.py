@@ -72,6 +72,7 @@ def describe(config: TrainConfig, data: TrainingData, run_id: str) -> NetDescrip
         segkit=__version__,
         pixel_mm=training_pixel(case_set.cases, data.frame),
         plane="axial" if any(case.spacing for case in case_set.cases) else "",
+        half=config.model.half,
     )
     return NetDescription(metadata, mean, std, by_slice)
 

@@ -25,12 +25,12 @@ def slices(count: int, seed: int, size: tuple[int, int] = (64, 64)) -> np.ndarra
     return (smooth.permute(0, 2, 3, 1) * 255).to(torch.uint8).numpy()
 
 
-@pytest.fixture(scope="module")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="module", params=[False, True], ids=["once", "at half the resolution, too"])
+def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A U-Net that has learnt that tumour is where FLAIR is bright, exported."""
     torch.manual_seed(0)
     net = build("unet", in_channels=3, classes=2, width=4)
-    deployed = DeployedNet(net, Normalise([0.5] * 3, [0.25] * 3, by_slice=True))
+    deployed = DeployedNet(net, Normalise([0.5] * 3, [0.25] * 3, by_slice=True), half=request.param)
     optimizer = torch.optim.Adam(net.parameters(), 0.02)
     for step in range(60):
         x = torch.from_numpy(slices(8, step))
@@ -68,6 +68,10 @@ def test_integers_decide_nearly_alike_and_keep_the_contract(exported: Path, tmp_
     tensors = onnx.load(target).graph.initializer
     weights = [t for t in tensors if t.data_type == onnx.TensorProto.INT8 and len(t.dims) == 4]
     assert len(weights) > 15
+    assert len(weights) < 30  # once each, however often the net looks
+    kernels = {node.input[1] for node in onnx.load(target).graph.node if node.op_type == "Conv"}
+    in_float = [t.name for t in tensors if t.name in kernels and t.data_type == onnx.TensorProto.FLOAT]
+    assert len(in_float) == 2  # of the first and the last convolution
     for tensor in weights:  # seven bits, so that pairs of products cannot overflow 16 bits
         assert np.abs(onnx.numpy_helper.to_array(tensor).astype(int)).max() <= 64
 

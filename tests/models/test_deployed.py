@@ -32,6 +32,34 @@ def test_normalises_and_pads_with_black() -> None:
     np.testing.assert_allclose(logits.numpy(), expected[:, :, :33, :47], rtol=1e-5, atol=1e-6)
 
 
+class Twice(Recorder):
+    """Keeps all that it was given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.all_seen: list[Tensor] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.all_seen.append(x)
+        return super().forward(x)
+
+
+def test_half_sees_the_means_of_four_pixels_too_and_takes_the_mean_of_both_answers() -> None:
+    """A pixel's own value and the mean around it: bilinear between the four nearest means, 9:3:3:1."""
+    image = np.random.default_rng(0).integers(0, 256, (2, 64, 70, 2), dtype=np.uint8)
+    net = Twice()
+    logits = DeployedNet(net, Normalise(MEAN, STD), half=True).logits(torch.from_numpy(image)).numpy()
+    assert [tuple(x.shape[2:]) for x in net.all_seen] == [(64, 128), (32, 64)]
+    full = net.all_seen[0].numpy()
+    means = full.reshape(2, 2, 32, 2, 64, 2).mean(axis=(3, 5))
+    np.testing.assert_allclose(net.all_seen[1].numpy(), means, rtol=1e-5, atol=1e-5)
+    assert logits.shape == (2, 2, 64, 70)
+    row, column = 21, 34  # nearest to the means of rows 10 and 11, columns 17 and 16
+    near = 9 * means[..., 10, 17] + 3 * means[..., 11, 17] + 3 * means[..., 10, 16] + means[..., 11, 16]
+    expected = (full[..., row, column] + near / 16) / 2
+    np.testing.assert_allclose(logits[..., row, column], expected, rtol=1e-4, atol=1e-5)
+
+
 def test_mask_is_the_most_probable_class() -> None:
     image = torch.randint(0, 256, (3, 40, 50, 2), dtype=torch.uint8)
     mask, probability = DeployedNet(Recorder(), Normalise(MEAN, STD))(image)
