@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -17,7 +17,7 @@ from segkit.inference.segmenter import Segmenter, Slicing
 from segkit.inference.smoothing import smoothed
 from segkit.inference.volume_rule import VolumeRule
 from segkit.metrics.bootstrap import draws
-from segkit.metrics.confusion import confusion
+from segkit.metrics.confusion import Counts, confusion
 from segkit.metrics.conventions import foreground_dice
 from segkit.runs import RunDirectory
 from segkit.training.evaluate import scan_of
@@ -27,6 +27,10 @@ SMOOTH = (0.0, 0.6, 0.8, 1.0)
 THRESHOLDS = (None, 0.1, 0.2, 0.3, 0.4)
 LEAST = tuple(LesionSize.parse(text) for text in ("0", "5%", "10%", "20%"))
 FLIP_WORTH = 0.005  # of mean Dice: what seeing each slice twice must bring, for it doubles the time
+
+# A voxel's foreground must be more probable than this somewhere in its column of slices for any rule to mark it:
+# a mean over slices is no more than their largest, and without a threshold the foreground has half or more.
+_LEAST_LIKELY = min(threshold for threshold in THRESHOLDS if threshold is not None)
 
 PLAIN = VolumeRule()
 RULES = tuple(
@@ -109,8 +113,7 @@ def tune(
             scan, reference = scan_of(case_set, case)
             if len(reference) == 1:
                 continue  # no volume
-            classes = len(case_set.classes)
-            counts.append([confusion(mask, reference, classes) for mask in masks(subject.segmenter, scan)])
+            counts.append(_counts(subject.segmenter, scan, reference, len(case_set.classes)))
             names.append(case.patient)
     if not counts:
         raise SegkitError("every patient is a single slice: there is no volume to choose for")
@@ -122,12 +125,27 @@ def tune(
     return Trial(tuple(names[at] for at in defined), dice[:, defined])
 
 
-def masks(segmenter: Segmenter, scan: Scan) -> Iterator[NDArray[np.uint8]]:
-    """The mask `[S, H, W]` under each of `RULES`, in their order; the net runs once for each way of mirroring."""
+def _counts(segmenter: Segmenter, scan: Scan, reference: NDArray[np.uint8], classes: int) -> list[Counts]:
+    """Confusion `[K, K]` under each of `RULES`, in their order, on the part of the volume where any of them decides.
+
+    The net runs once for each way of mirroring.
+    """
     said = {flip: np.stack(list(segmenter.probabilities(scan, Slicing(flip=flip)))) for flip in (False, True)}
+    likely = np.logical_or.reduce([1 - probability[:, 0].min(axis=0) > _LEAST_LIKELY for probability in said.values()])
+    rows, columns = _box(likely | reference.any(axis=0))
+    counted, counts = reference[:, rows, columns], []
     for flip, smooth in product((False, True), SMOOTH):
-        means = list(smoothed(said[flip], smooth))
+        means = list(smoothed(said[flip][..., rows, columns], smooth))
         for threshold in THRESHOLDS:
             mask = np.stack([VolumeRule(flip, smooth, threshold).decide(mean) for mean in means])
             found = components(mask)
-            yield from (least.apply(mask, scan, found) for least in LEAST)
+            counts += [confusion(least.apply(mask, scan, found), counted, classes) for least in LEAST]
+    return counts
+
+
+def _box(marked: NDArray[np.bool_]) -> tuple[slice, slice]:
+    """The rows and columns of `[H, W]` that hold everything that is marked; of nothing the first of both."""
+    rows, columns = (np.flatnonzero(marked.any(axis=axis)) for axis in (1, 0))
+    if not len(rows):
+        return slice(1), slice(1)
+    return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
