@@ -19,12 +19,12 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.lgg.tables import SHOWN
 from segkit.data.layouts import find_cases
 from segkit.data.split import Split, k_folds, make_split
 from segkit.files import read_json, write_json
@@ -35,7 +35,6 @@ HERE = Path(__file__).parent
 FOLDS = 5
 UNFINISHED = 75
 OF_ALL_VAL = 0.05  # of all patients: what the net of all of them keeps to choose its checkpoint by
-SHOWN = ("pooled_miou", "pooled_dice", "patient_dice_mean", "patient_dice_median")
 VOLUMES = "evaluation-volumes.json"
 
 
@@ -54,11 +53,16 @@ def train_fold(data: Path, runs: Path, net: str, fold: int, minutes: float, flag
 
 
 def judge(data: Path, runs: Path, net: str) -> None:
-    """Choose the rules of the folds that are trained, and evaluate the folds by them, where that is not done yet."""
+    """Choose the rules of the runs that are trained, and evaluate the folds by them, where that is not done yet."""
     folds = list(fold_runs(runs, net).values())
+    whole = all_run(runs, net)
+    targets = [*folds, whole] if whole.finished else folds
     names = [run.path.name for run in folds]
-    if any(not run.volume_rule.exists() or read_json(run.volume_rule)["chosen_on"]["runs"] != names for run in folds):
-        segkit("tune", *(run.path for run in folds), "--data", data, "--split", part_to_choose_on(folds))
+    chosen_on = [read_json(run.volume_rule)["chosen_on"]["runs"] for run in targets if run.volume_rule.exists()]
+    if folds and chosen_on != [names] * len(targets):
+        part = "test" if len(folds) > 1 else "val"  # several folds have their test patients for one another
+        into = (word for run in targets for word in ("--into", run.path))
+        segkit("tune", *(run.path for run in folds), *into, "--data", data, "--split", part)
         for run in folds:
             (run.path / VOLUMES).unlink(missing_ok=True)
     for run in folds:
@@ -66,23 +70,18 @@ def judge(data: Path, runs: Path, net: str) -> None:
             segkit("evaluate", run.onnx, "--data", data, "-o", run.path / VOLUMES)
 
 
-def part_to_choose_on(folds: Sequence[RunDirectory]) -> str:
-    """The test patients, whom several folds have for one another; a lone fold has its validation patients."""
-    return "test" if len(folds) > 1 else "val"
+def all_run(runs: Path, net: str) -> RunDirectory:
+    """The run of all patients."""
+    return RunDirectory(runs / f"{net}-all")
 
 
 def train_all(data: Path, runs: Path, net: str, minutes: float, flags: list[str]) -> bool:
     """Go on with the net of all patients; False where the time was up before the training was."""
-    run, split = RunDirectory(runs / f"{net}-all"), runs / "all.json"
+    split = runs / "all.json"
     if not split.exists():
         made = make_split(find_cases(data).cases, fractions=(0.99 - OF_ALL_VAL, OF_ALL_VAL, 0.01))
         Split(tuple(sorted((*made.train, *made.test))), made.val, (), made.seed).save(split)
-    if not train(data, run, split, net, minutes, flags):
-        return False
-    if folds := list(fold_runs(runs, net).values()):
-        part = part_to_choose_on(folds)
-        segkit("tune", *(fold.path for fold in folds), "--into", run.path, "--data", data, "--split", part)
-    return True
+    return train(data, all_run(runs, net), split, net, minutes, flags)
 
 
 def train(data: Path, run: RunDirectory, split: Path, net: str, minutes: float, flags: list[str]) -> bool:
@@ -143,10 +142,10 @@ def main() -> None:
     parser.add_argument("flags", nargs="*", help="for segkit train, behind --")
     options = parser.parse_args()
     options.runs.mkdir(parents=True, exist_ok=True)
-    if options.all:
-        done = train_all(options.data, options.runs, options.net, options.minutes, options.flags)
-        raise SystemExit(0 if done else UNFINISHED)
-    folds = [] if options.table else [options.fold] if options.fold is not None else list(range(FOLDS))
+    if options.all and not train_all(options.data, options.runs, options.net, options.minutes, options.flags):
+        raise SystemExit(UNFINISHED)
+    none = options.table or options.all
+    folds = [] if none else [options.fold] if options.fold is not None else list(range(FOLDS))
     for fold in folds:
         if not train_fold(options.data, options.runs, options.net, fold, options.minutes, options.flags):
             raise SystemExit(UNFINISHED)

@@ -6,7 +6,7 @@
 
 Every figure in the card is of patients that the net which gave it had not seen: those of the `--judged` runs, which
 have the same recipe, each by its own model; without any, the test patients of the run itself. What changed slices cost
-is of those judged runs that `benchmarks.lgg.robustness` has measured.
+is of those judged runs that `benchmarks.lgg.robustness` has measured. The tables of docs/models.md are written anew.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from benchmarks.lgg import tables
 from benchmarks.lgg.robustness import KEPT, lost, of_runs
+from benchmarks.lgg.tables import DOCS, SHOWN
 from segkit.data.cases import Case, CaseSet
 from segkit.data.layouts import find_cases
 from segkit.data.split import Split
@@ -32,13 +34,14 @@ from segkit.inference.catalogue import INDEX, PACKAGED
 from segkit.inference.segmenter import Segmenter, Slicing
 from segkit.inference.session import Model
 from segkit.inference.volume_rule import VolumeRule
+from segkit.metrics import ConfusionTable, summarise
 from segkit.runs import RunDirectory, open_run
 from segkit.training.config import TrainConfig
 from segkit.training.evaluate import Tally, scan_of
 from segkit.training.evaluation_report import to_json
 
 HERE = Path(__file__).parent
-DOCS = HERE.parents[1] / "docs" / "models"
+FIGURES = DOCS / "models"
 CHANGES_HEAD = """\
 Mean volume Dice of {patients} of these patients, and what is lost against the slices as they are (paired, 95 %
 interval).
@@ -78,9 +81,14 @@ def publish(run: RunDirectory, form: str, name: str, judged: list[RunDirectory],
     case_set = find_cases(Path(TrainConfig.load(run.config).data.data))
     judges = [Judge(Model.load(one.onnx, "cpu"), case_set, Split.load(one.split)) for one in judged]
     volumes, slices = Tally(case_set.classes), Tally(case_set.classes)
-    for judge in judges:
+    folds = []
+    for judge, one in zip(judges, judged, strict=True):
         volumes.count(Segmenter(judge.model), case_set, judge.cases)
         slices.count(Segmenter(judge.model), case_set, judge.cases, Slicing(by_slice=True))
+        of_fold = ConfusionTable.from_patients(volumes.plain[-len(judge.cases) :], case_set.classes)
+        shown = {key: value for key, value in summarise(of_fold).values().items() if key in SHOWN}
+        rule = str(VolumeRule.of(judge.model.metadata))
+        folds.append({"run": one.path.name, "patients": len(judge.cases), "volumes": rule, **shown})
     context = {
         "model": target.name,
         "run_id": str(run.record()["run_id"]),
@@ -90,17 +98,18 @@ def publish(run: RunDirectory, form: str, name: str, judged: list[RunDirectory],
         "data": case_set.root.name,
     }
     by_slice = to_json(slices.summary(), context)["figures"]
-    evaluation = {**to_json(volumes.summary(), context), "by_slice": by_slice}
+    evaluation = {**to_json(volumes.summary(), context), "by_slice": by_slice, "folds": folds}
     measured = [one for one in judged if (one.path / KEPT).exists()]
     robust = robustness(measured) if measured else {}
-    DOCS.mkdir(parents=True, exist_ok=True)
-    write_json(DOCS / f"{name}.json", {**evaluation, "robustness": robust})
-    _pictures(judges, evaluation["patients"], DOCS / f"{name}.png")
+    FIGURES.mkdir(parents=True, exist_ok=True)
+    write_json(FIGURES / f"{name}.json", {**evaluation, "robustness": robust})
+    _pictures(judges, evaluation["patients"], FIGURES / f"{name}.png")
     write_text(target.with_suffix(".md"), _card(name, form, run, evaluation, robust))
     index = read_json(PACKAGED / INDEX) if (PACKAGED / INDEX).exists() else {"default": name, "models": {}}
     index["models"][name] = {"sha256": file_sha256(target)}
     index["default"] = name if default else index["default"]
     write_json(PACKAGED / INDEX, index)
+    tables.write()
 
 
 def robustness(runs: list[RunDirectory]) -> dict[str, Any]:

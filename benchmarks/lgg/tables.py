@@ -1,0 +1,118 @@
+"""Write the tables of docs/models.md anew, from the figures in docs/models/*.json and the index of the package.
+
+    python -m benchmarks.lgg.tables        # `benchmarks.lgg.publish` does it, too
+
+Each stands between two comments, `<!-- name -->` and `<!-- /name -->`; the text around them is left alone.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from segkit.files import read_json, write_text
+from segkit.inference.catalogue import INDEX, PACKAGED
+
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE = DOCS / "models.md"
+MODELS = ("lgg-unet", "lgg-fcn", "lgg-segnet")
+SHOWN = {
+    "pooled_miou": "mIoU, pooled (background and tumour)",
+    "pooled_dice": "Dice of tumour, pooled",
+    "patient_dice_mean": "volume Dice, mean over patients",
+    "patient_dice_median": "volume Dice, median over patients",
+}
+AIMED_AT = {
+    "lgg-unet": "0.875; 0.84 / 0.88",
+    "lgg-fcn": "0.850; 0.80 / 0.85",
+    "lgg-segnet": "0.845; 0.79 / 0.84",
+}
+Figures = dict[str, dict[str, Any]]  # of each model, as publish wrote them
+
+
+def figures(found: Figures) -> str:
+    """The main table: in volumes, by slice, and what was aimed at."""
+    lines = [_row("", *found), "|---|" + "---|" * len(found)]
+    lines.append(_row("patients", *(str(one["context"]["patients"]) for one in found.values())))
+    for key, label in SHOWN.items():
+        lines.append(_row(label, *(_value(one["figures"][key]) for one in found.values())))
+    for key, label in SHOWN.items():
+        lines.append(_row(f"by slice: {label}", *(_value(one["by_slice"][key]) for one in found.values())))
+    lines.append(_row("aimed at, over all 82: mIoU; mean / median Dice", *(AIMED_AT[name] for name in found)))
+    return "\n".join(lines)
+
+
+def folds(found: Figures) -> str:
+    """Each fold by itself, in volumes."""
+    lines = [
+        "| net of | patients | mIoU, pooled | volume Dice, mean | median | rule |",
+        "|---|---:|---:|---:|---:|---|",
+    ]
+    for one in found.values():
+        for fold in one["folds"]:
+            values = (f"{fold[key]:.3f}" for key in ("pooled_miou", "patient_dice_mean", "patient_dice_median"))
+            lines.append(_row(fold["run"], str(fold["patients"]), *values, fold["volumes"]))
+    return "\n".join(lines)
+
+
+def rules(found: Figures) -> str:
+    """What each model does in volumes."""
+    return "\n".join(f"- {name}: {one['context']['volumes']}" for name, one in found.items())
+
+
+def robustness(found: Figures) -> str:
+    """What changed slices cost, a table for each model."""
+    parts = []
+    for name, one in found.items():
+        if not (robust := one["robustness"]):
+            parts.append(f"**{name}**: not measured.")
+            continue
+        head = f"**{name}**, {robust['patients']} patients ({', '.join(robust['runs'])})"
+        lines = [head, "", "| change | Dice | lost | interval |", "|---|---:|---:|---|"]
+        for change, row in robust["changes"].items():
+            low, high = row["interval"]
+            lines.append(_row(change, f"{row['dice']:.4f}", f"{row['lost']:+.4f}", f"[{low:+.4f}, {high:+.4f}]"))
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts)
+
+
+def listing() -> str:
+    """What `segkit models` prints of the package, the default first."""
+    index = read_json(PACKAGED / INDEX)
+    lines = ["    $ segkit models", "    Installed models:"]
+    for name, entry in sorted(index["models"].items(), key=lambda item: item[0] != index["default"]):
+        size = (PACKAGED / f"{name}.onnx").stat().st_size / 1e6
+        first = "default, " if name == index["default"] else ""
+        lines.append(f"      {name:12} {size:4.1f} MB  {first}SHA-256 {entry['sha256'][:12]}")
+    return "\n".join(lines)
+
+
+def write() -> None:
+    """Put every table in its place."""
+    found: Figures = {name: read_json(DOCS / "models" / f"{name}.json") for name in MODELS}
+    text = PAGE.read_text(encoding="utf-8")
+    for name, table in {
+        "listing": listing(),
+        "figures": figures(found),
+        "folds": folds(found),
+        "rules": rules(found),
+        "robustness": robustness(found),
+    }.items():
+        pattern = re.compile(rf"(<!-- {name} -->\n).*?(\n<!-- /{name} -->)", re.DOTALL)
+        text, count = pattern.subn(lambda match, table=table: f"{match[1]}\n{table}\n{match[2]}", text)
+        if count != 1:
+            raise SystemExit(f"{PAGE}: has {count} places for <!-- {name} -->, one is needed")
+    write_text(PAGE, text)
+
+
+def _row(*cells: str) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _value(figure: dict[str, Any]) -> str:
+    return f"{figure['value']:.4f} [{figure['low']:.4f}, {figure['high']:.4f}]"
+
+
+if __name__ == "__main__":
+    write()
