@@ -110,12 +110,12 @@ def write_all(
 
 
 def summary(targets: Targets, scan: Scan, result: Segmentation, classes: tuple[str, ...]) -> str:
-    """`scan_mask.nii.gz: 176 x 188 x 144, tumour 12.3 ml in 31 slices`."""
+    """`scan_mask.nii.gz: 176 x 188 x 144, tumour 12.3 ml in 31 slices`, and what there is to note."""
     slices, height, width = scan.shape
     size = f"{width} x {height}" + (f" x {slices}" if slices > 1 else "")
     parts = [_amount(name, result.mask == index, scan) for index, name in enumerate(classes) if index]
     written = ", ".join(str(path) for path in (targets.mask, targets.segmentation) if path is not None)
-    return f"{written}: {size}, {', '.join(parts)}"
+    return "; ".join([f"{written}: {size}, {', '.join(parts)}", *result.notes])
 
 
 def _amount(name: str, voxels: NDArray[np.bool_], scan: Scan) -> str:

@@ -35,12 +35,14 @@ class Segmentation:
         image: the scan as the model had it before fitting, uint8 `[slices, height, width, channels]`.
         plane: the plane that the net saw slices of.
         rule: how the slices decided together.
+        notes: what the user should know of how the scan was taken, one line each.
     """
 
     mask: NDArray[np.uint8]
     image: NDArray[np.uint8]
     plane: str
     rule: VolumeRule
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -140,7 +142,8 @@ class Segmenter:
             target[index] = labels
             progress(index + 1, len(target))
         scan.clear_missing(mask)  # which a segmentation could not refer to
-        return Segmentation(rule.min_lesion.apply(mask, scan), image, plane, rule)
+        mask = rule.min_lesion.apply(mask, scan)
+        return Segmentation(mask, image, plane, rule, _stand_in(scan, self.model.metadata.channels))
 
     def probabilities(self, scan: Scan, slicing: Slicing) -> Iterator[NDArray[np.float32]]:
         """The probabilities `[K, h, w]` of each slice, on the grid of the scan; of a rule `slicing.flip` counts."""
@@ -230,6 +233,13 @@ def match_channels(image: NDArray[np.uint8], scan: Scan, wanted: int) -> NDArray
     raise FileError(
         scan.source, f"has {have} channels, the model takes {wanted}", "choose the files or a model that fit"
     )
+
+
+def _stand_in(scan: Scan, channels: tuple[str, ...]) -> tuple[str, ...]:
+    """A note where the one channel of a scan was repeated for several of the model."""
+    if len(scan.channels) - (scan.channels[-1] == "alpha") != 1 or len(channels) == 1:
+        return ()
+    return (f"its one channel stands in for all {len(channels)} of the model ({', '.join(channels)})",)
 
 
 def _most_probable(probability: NDArray[np.float32], placement: Placement) -> NDArray[np.uint8]:

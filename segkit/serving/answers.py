@@ -79,7 +79,7 @@ def measures(done: Segmented, served: Served) -> dict[str, Any]:
         "spacing_mm": scan.spacing and list(scan.spacing),
         "plane": done.result.plane,
         "rule": done.result.rule.as_metadata(),
-        "notes": [note.replace(f"{done.folder}/", "") for note in scan.notes],
+        "notes": [note.replace(f"{done.folder}/", "") for note in (*scan.notes, *done.result.notes)],
         "classes": measure(done.result.mask, scan, metadata.classes),
     }
     if scan.dicom is not None:

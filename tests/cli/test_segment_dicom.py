@@ -12,13 +12,13 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
-from conftest import Run, clean_environment
 from dicom_series import PATIENT, write_series, write_study
 from PIL import Image
 from pydicom import dcmread
 from threshold_model import expected_classes, threshold_metadata, write_threshold_model
 
 from segkit.imaging.window import to_uint8
+from tests.conftest import Run, clean_environment
 
 SECRETS = [part.lower() for value in PATIENT.values() for part in value.split("^") if len(part) > 2]
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -71,8 +72,13 @@ def test_8_bits_are_windowed_in_nifti_only(tmp_path: Path) -> None:
 def test_grey_is_repeated_and_alpha_left_out(tmp_path: Path) -> None:
     model = segmenter(tmp_path, channel=2)
     grey, colour = noise(1, 64, 64, 1), noise(1, 64, 64, 4)
-    np.testing.assert_array_equal(model.segment(scan_of(grey)).mask, expected_classes(grey[..., 0]))
-    np.testing.assert_array_equal(model.segment(scan_of(colour)).mask, expected_classes(colour[..., 2]))
+    repeated, given = model.segment(scan_of(grey)), model.segment(scan_of(colour))
+    np.testing.assert_array_equal(repeated.mask, expected_classes(grey[..., 0]))
+    np.testing.assert_array_equal(given.mask, expected_classes(colour[..., 2]))
+    assert repeated.notes == ("its one channel stands in for all 3 of the model (c0, c1, c2)",)
+    assert given.notes == ()
+    one = replace(scan_of(colour[..., :2]), channels=("grey", "alpha"))
+    assert model.segment(one).notes == repeated.notes
 
 
 def test_colour_for_a_grey_model(tmp_path: Path) -> None:
@@ -80,6 +86,7 @@ def test_colour_for_a_grey_model(tmp_path: Path) -> None:
     grey = noise(1, 64, 64, 1)
     same = np.repeat(grey, 3, axis=-1)
     np.testing.assert_array_equal(model.segment(scan_of(same)).mask, expected_classes(grey[..., 0]))
+    assert model.segment(scan_of(grey)).notes == ()
     with pytest.raises(FileError, match="has 3 channels, the model takes 1"):
         model.segment(scan_of(noise(1, 64, 64, 3)))
 

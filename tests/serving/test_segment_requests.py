@@ -128,6 +128,9 @@ def test_measures_overlay_and_largest_component(server: Server) -> None:
     body = encoded(pixels)
     figures = server.post(body, accept="application/json").json()
     assert figures["shape"] == [1, 64, 64]
+    assert figures["notes"] == []
+    (said,) = server.post(encoded(pixels[..., 0]), accept="application/json").json()["notes"]
+    assert said.startswith("its one channel stands in for all 3 of the model")
     tumour = figures["classes"]["tumour"]
     assert (tumour["pixels"], tumour["components"], tumour["largest_component_pixels"]) == (416, 2, 400)
     largest = server.post(body, accept="application/json", largest_component="true").json()
