@@ -14,7 +14,7 @@ class DeployedNet(nn.Module):
     """A net with the steps around it. Evaluation runs it and export writes it, so both decide alike.
 
     With `half` it sees each slice a second time at half the resolution, where the same weights see twice as far,
-    and the mean of both logits counts. It costs a quarter of the time more.
+    and the mean of both logits counts. It costs up to a quarter of the time more.
     """
 
     def __init__(self, net: nn.Module, normalise: Normalise, *, half: bool = False) -> None:
