@@ -34,7 +34,7 @@ class ModelMetadata:
     pixel_mm: tuple[float, float] | None = None  # height and width of a training pixel; None where unknown or mixed
     plane: str = ""  # of the training slices (imaging/planes.py); "" where unknown
     half: bool = False  # whether the graph sees each slice at half the resolution, too (models/deployed.py)
-    # What suits it in volumes, chosen on validation patients (inference/volume_rule.py):
+    # What suits it in volumes, chosen on patients that it was not trained on (inference/volume_rule.py):
     flip: bool = False
     smooth: float = 0.0
     threshold: float | None = None

@@ -144,9 +144,8 @@ def main() -> None:
     options.runs.mkdir(parents=True, exist_ok=True)
     if options.all and not train_all(options.data, options.runs, options.net, options.minutes, options.flags):
         raise SystemExit(UNFINISHED)
-    none = options.table or options.all
-    folds = [] if none else [options.fold] if options.fold is not None else list(range(FOLDS))
-    for fold in folds:
+    folds = range(FOLDS) if options.fold is None else [options.fold]
+    for fold in folds if not (options.table or options.all) else ():
         if not train_fold(options.data, options.runs, options.net, fold, options.minutes, options.flags):
             raise SystemExit(UNFINISHED)
     if not options.table:

@@ -42,12 +42,11 @@ from segkit.training.evaluation_report import to_json
 
 HERE = Path(__file__).parent
 FIGURES = DOCS / "models"
-CHANGES_HEAD = """\
+CHANGES = """\
 Mean volume Dice of {patients} of these patients, and what is lost against the slices as they are (paired, 95 %
 interval).
 
-| change | Dice | lost | interval |
-|---|---:|---:|---|"""
+{changes}"""
 STORED = {"fp32": "float32", "fp16": "float32, its weights stored as float16", "int8": "8-bit integers"}
 OF_THIS_NET = "Of this net, before its weights were stored as they are here."
 OF_OTHERS = (
@@ -150,10 +149,6 @@ def _card(name: str, form: str, run: RunDirectory, evaluation: dict[str, Any], r
         for key, figure in evaluation["figures"].items()
         if figure["value"] is not None
     ]
-    changes = [
-        f"| {label} | {row['dice']:.4f} | {row['lost']:+.4f} | {_interval(*row['interval'])} |"
-        for label, row in robust.get("changes", {}).items()
-    ]
     worst = sorted((row["dice"], row["patient"]) for row in evaluation["patients"] if row["dice"] is not None)[:3]
     held_out = OF_THIS_NET if split.test else OF_OTHERS.format(folds=len(context["judged"]))
     return Template((HERE / "card.md").read_text(encoding="utf-8")).substitute(
@@ -170,7 +165,7 @@ def _card(name: str, form: str, run: RunDirectory, evaluation: dict[str, Any], r
         run=context["run_id"],
         sha256=file_sha256(PACKAGED / f"{name}.onnx"),
         figures="\n".join(figures),
-        changes="\n".join([CHANGES_HEAD.format(patients=robust["patients"]), *changes])
+        changes=CHANGES.format(patients=robust["patients"], changes=tables.changes(robust["changes"]))
         if robust
         else "Not measured for this model.",
         worst=", ".join(f"{patient} {dice:.3f}" for dice, patient in worst),

@@ -69,12 +69,17 @@ def robustness(found: Figures) -> str:
             parts.append(f"**{name}**: not measured.")
             continue
         head = f"**{name}**, {robust['patients']} patients ({', '.join(robust['runs'])})"
-        lines = [head, "", "| change | Dice | lost | interval |", "|---|---:|---:|---|"]
-        for change, row in robust["changes"].items():
-            low, high = row["interval"]
-            lines.append(_row(change, f"{row['dice']:.4f}", f"{row['lost']:+.4f}", f"[{low:+.4f}, {high:+.4f}]"))
-        parts.append("\n".join(lines))
+        parts.append(f"{head}\n\n{changes(robust['changes'])}")
     return "\n\n".join(parts)
+
+
+def changes(rows: dict[str, dict[str, Any]]) -> str:
+    """Dice after each change, and what is lost: of the cards, too."""
+    lines = ["| change | Dice | lost | interval |", "|---|---:|---:|---|"]
+    for change, row in rows.items():
+        low, high = row["interval"]
+        lines.append(_row(change, f"{row['dice']:.4f}", f"{row['lost']:+.4f}", f"[{low:+.4f}, {high:+.4f}]"))
+    return "\n".join(lines)
 
 
 def listing() -> str:
