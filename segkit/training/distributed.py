@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import gc
+import importlib
 import os
 import subprocess
 from collections.abc import Iterator
@@ -16,6 +18,8 @@ from torch import nn
 from segkit.errors import SegkitError
 from segkit.resources import granted_cpus
 
+_GROUPS: dict[str, dist.ProcessGroup] = {}  # what is joined beside the default group
+
 
 @dataclass(frozen=True)
 class World:
@@ -25,7 +29,11 @@ class World:
     size: int
     local_size: int
     device: torch.device
-    control: dist.ProcessGroup | None = None  # a gloo group for flags and counts, beside the gradients' own
+
+    @property
+    def control(self) -> dist.ProcessGroup | None:
+        """The gloo group for flags and counts, None with one process. Looked up and not kept: see `leave_world`."""
+        return _GROUPS.get("control", dist.group.WORLD) if self.size > 1 else None
 
     @property
     def is_main(self) -> bool:
@@ -126,10 +134,13 @@ def join_world(device: str) -> World:
         return World(0, 1, 1, chosen)
     backend = "nccl" if chosen.type == "cuda" else "gloo"
     if not dist.is_initialized():
+        # DDP imports this; where it comes after the group is made, its default arguments keep the group for ever.
+        importlib.import_module("torch.distributed.nn.functional")
         bound = {"device_id": chosen} if chosen.type == "cuda" else {}
         dist.init_process_group(backend, timeout=timedelta(minutes=30), **bound)  # type: ignore[arg-type]
-    control = dist.group.WORLD if backend == "gloo" else dist.new_group(backend="gloo")
-    return World(rank, size, local_size, chosen, control)
+        if backend != "gloo":
+            _GROUPS["control"] = dist.new_group(backend="gloo")
+    return World(rank, size, local_size, chosen)
 
 
 def _own_grant() -> bool:
@@ -138,9 +149,15 @@ def _own_grant() -> bool:
 
 
 def leave_world() -> None:
-    """Leave the process group, if any."""
+    """Leave the process group, if any, once the nets that used it are gone.
+
+    gloo ends its threads only when nothing holds the group any more. A thread that is left over and lets go of its
+    last tensor while the interpreter shuts down aborts the process, after all its work was done.
+    """
     if dist.is_initialized():
+        _GROUPS.clear()
         dist.destroy_process_group()
+        gc.collect()  # a DDP net refers to itself
 
 
 @contextlib.contextmanager
