@@ -26,7 +26,8 @@ Images = NDArray[np.uint8]
 def quantise_int8(source: Path, target: Path, calibration: Iterable[Images]) -> None:
     """Write `source` with its convolutions in 8-bit integers to `target`, atomically; the metadata stay.
 
-    Static, per channel; the ranges of activations come from `calibration`: batches uint8 [N, H, W, C] of real slices.
+    Static, per channel; the ranges of activations come from `calibration`: batches uint8 [N, H, W, C] of real
+    slices of one size, of any number each.
     The first convolution, whose input has a long tail of bright tissue, and the last, whose logits decide a mask,
     stay in float32; ranges end where one value in 100,000 lies beyond, as a single bright voxel would coarsen all
     others. On LGG patients both together halve what Dice moves by, and cost no time. Weights use 7 of their 8 bits:
@@ -79,14 +80,14 @@ def halve_weights(source: Path, target: Path) -> None:
 
 
 class _Reader:
-    """Calibration batches as ONNX Runtime asks for them."""
+    """Calibration slices as ONNX Runtime asks for them: one at a time, as it stacks what comes of them."""
 
     def __init__(self, batches: Iterable[Images]) -> None:
-        self._batches = iter(batches)
+        self._slices = (batch[at : at + 1] for batch in batches for at in range(len(batch)))
 
     def get_next(self) -> dict[str, Any] | None:
-        batch = next(self._batches, None)
-        return None if batch is None else {INPUT: np.ascontiguousarray(batch)}
+        one = next(self._slices, None)
+        return None if one is None else {INPUT: np.ascontiguousarray(one)}
 
 
 def _first_and_last_convolution(model: onnx.ModelProto) -> list[str]:
