@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 
@@ -51,6 +53,18 @@ def agreement(first: Path, second: Path) -> float:
     return float((masks[0] == masks[1]).mean())
 
 
+def as_run(path: Path) -> Counter[str]:
+    """The operators that ONNX Runtime makes of a model on a CPU."""
+    options = onnxruntime.SessionOptions()
+    optimised = path.with_suffix(".optimised")
+    options.optimized_model_filepath = str(optimised)
+    options.log_severity_level = 4
+    onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    nodes = onnx.load(optimised).graph.node
+    optimised.unlink()
+    return Counter(node.op_type for node in nodes)
+
+
 def test_halved_weights_decide_alike_and_keep_the_contract(exported: Path, tmp_path: Path) -> None:
     target = tmp_path / "half.onnx"
     halve_weights(exported, target)
@@ -72,6 +86,11 @@ def test_integers_decide_nearly_alike_and_keep_the_contract(exported: Path, tmp_
     kernels = {node.input[1] for node in onnx.load(target).graph.node if node.op_type == "Conv"}
     in_float = [t.name for t in tensors if t.name in kernels and t.data_type == onnx.TensorProto.FLOAT]
     assert len(in_float) == 2  # of the first and the last convolution
+    computed = as_run(target)
+    looks = computed["ArgMax"] * (computed["Conv"] // 2)
+    assert computed["QLinearConv"] == looks * (9 * 2 - 1 + 4)  # two a stage, but for the first; four that upsample
+    assert computed["ConvTranspose"] == 0
+    assert computed["QuantizeLinear"] == looks  # after the first convolution; never from one scale to another
     for tensor in weights:  # seven bits, so that pairs of products cannot overflow 16 bits
         assert np.abs(onnx.numpy_helper.to_array(tensor).astype(int)).max() <= 64
 
