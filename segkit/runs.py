@@ -121,6 +121,11 @@ class RunDirectory:
             file.write(json.dumps(line) + "\n")
 
     @property
+    def has_current_model(self) -> bool:
+        """Whether there is a `model.onnx`, and not of an earlier checkpoint than the best."""
+        return self.onnx.exists() and (not self.best.exists() or self.onnx.stat().st_mtime >= self.best.stat().st_mtime)
+
+    @property
     def finished(self) -> bool:
         """Whether the run came to its end."""
         return self.record().get("state") == "finished"

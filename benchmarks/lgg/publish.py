@@ -1,12 +1,13 @@
 """Put a run's exported model into the package, with its card and the pictures of its best, median and worst patient.
 
     segkit export runs/lgg/unet-all --form fp16
-    python -m benchmarks.lgg.publish runs/lgg/unet-all --form fp16 --name lgg-unet --default \\
+    python -m benchmarks.lgg.publish runs/lgg/unet-all --form fp16 --name lgg-unet --default cuda \\
         --judged runs/lgg/unet-fold-*
 
 Every figure in the card is of patients that the net which gave it had not seen: those of the `--judged` runs, which
-have the same recipe, each by its own model; without any, the test patients of the run itself. What changed slices cost
-is of those judged runs that `benchmarks.lgg.robustness` has measured. The tables of docs/models.md are written anew.
+have the same recipe, each by its own model; without any, the test patients of the run itself. With `--form int8` the
+judged models are in 8-bit integers, too: export each run with it first. What changed slices cost is of those judged
+runs that `benchmarks.lgg.robustness` has measured. The tables of docs/models.md are written anew.
 """
 
 from __future__ import annotations
@@ -44,16 +45,17 @@ HERE = Path(__file__).parent
 FIGURES = DOCS / "models"
 CHANGES = """\
 Mean volume Dice of {patients} of these patients, and what is lost against the slices as they are (paired, 95 %
-interval).
+interval; of models in float32).
 
 {changes}"""
 STORED = {"fp32": "float32", "fp16": "float32, its weights stored as float16", "int8": "8-bit integers"}
-OF_THIS_NET = "Of this net, before its weights were stored as they are here."
+OF_THIS_NET = "Of this net{form}."
 OF_OTHERS = (
-    "Of the nets of the cross-validation ({folds} of its 5 folds), on patients that neither they nor the choice of "
-    "their rule had seen; this file was made by the same recipe from nearly all patients, so that none is left to "
+    "Of the nets of the cross-validation ({folds} of its 5 folds){form}, on patients that neither they nor the choice "
+    "of their rule had seen; this file was made by the same recipe from nearly all patients, so that none is left to "
     "judge it on."
 )
+JUDGED_IN = {"fp32": "", "fp16": ", their weights in float32", "int8": ", in the same form"}
 NETS = {"unet": "U-Net", "fcn": "FCN-8s", "segnet": "SegNet"}
 
 
@@ -71,14 +73,17 @@ class Judge:
         return [case for case in self.case_set.cases if case.patient in self.split.test]
 
 
-def publish(run: RunDirectory, form: str, name: str, judged: list[RunDirectory], *, default: bool) -> None:
+def publish(run: RunDirectory, form: str, name: str, judged: list[RunDirectory], default: list[str]) -> None:
     """Copy the model, judge it, write card, pictures and index."""
-    source = run.onnx if form == "fp32" else run.onnx.with_name(f"model-{form}.onnx")
     target = PACKAGED / f"{name}.onnx"
     PACKAGED.mkdir(exist_ok=True)
-    shutil.copyfile(source, target)
+    shutil.copyfile(run.onnx if form == "fp32" else form_of(run, form), target)
     case_set = find_cases(Path(TrainConfig.load(run.config).data.data))
-    judges = [Judge(Model.load(one.onnx, "cpu"), case_set, Split.load(one.split)) for one in judged]
+    # What is stored in 16 bits decides as in 32; of integers it is measured.
+    files = [form_of(one, form) if form == "int8" else one.onnx for one in judged]
+    judges = [
+        Judge(Model.load(file, "cpu"), case_set, Split.load(one.split)) for file, one in zip(files, judged, strict=True)
+    ]
     volumes, slices = Tally(case_set.classes), Tally(case_set.classes)
     folds = []
     for judge, one in zip(judges, judged, strict=True):
@@ -104,11 +109,16 @@ def publish(run: RunDirectory, form: str, name: str, judged: list[RunDirectory],
     write_json(FIGURES / f"{name}.json", {**evaluation, "robustness": robust})
     _pictures(judges, evaluation["patients"], FIGURES / f"{name}.png")
     write_text(target.with_suffix(".md"), _card(name, form, run, evaluation, robust))
-    index = read_json(PACKAGED / INDEX) if (PACKAGED / INDEX).exists() else {"default": name, "models": {}}
+    index = read_json(PACKAGED / INDEX) if (PACKAGED / INDEX).exists() else {"default": {}, "models": {}}
     index["models"][name] = {"sha256": file_sha256(target)}
-    index["default"] = name if default else index["default"]
+    index["default"] |= dict.fromkeys(default, name)
     write_json(PACKAGED / INDEX, index)
     tables.write()
+
+
+def form_of(run: RunDirectory, form: str) -> Path:
+    """Where `segkit export --form` writes."""
+    return run.onnx.with_name(f"model-{form}.onnx")
 
 
 def robustness(runs: list[RunDirectory]) -> dict[str, Any]:
@@ -150,7 +160,7 @@ def _card(name: str, form: str, run: RunDirectory, evaluation: dict[str, Any], r
         if figure["value"] is not None
     ]
     worst = sorted((row["dice"], row["patient"]) for row in evaluation["patients"] if row["dice"] is not None)[:3]
-    held_out = OF_THIS_NET if split.test else OF_OTHERS.format(folds=len(context["judged"]))
+    held_out = (OF_THIS_NET if split.test else OF_OTHERS).format(folds=len(context["judged"]), form=JUDGED_IN[form])
     return Template((HERE / "card.md").read_text(encoding="utf-8")).substitute(
         name=name,
         net=f"{NETS[config.model.model]} of width {config.model.width}",
@@ -185,14 +195,15 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("--form", choices=("fp32", "fp16", "int8"), default="int8")
     parser.add_argument("--name", required=True)
-    parser.add_argument("--default", action="store_true", help="what `segkit segment` takes without --model")
+    devices = parser.add_argument("--default", nargs="*", choices=("cpu", "cuda"), default=[])
+    devices.help = "where `segkit segment` takes it without --model"
     parser.add_argument("--judged", type=Path, nargs="*", default=[], help="runs of folds whose figures stand for it")
     options = parser.parse_args()
     run = open_run(options.run)
     judged = [open_run(path) for path in options.judged] or [run]
     if not any(Split.load(one.split).test for one in judged):
         parser.error("the run has no test patients: name the runs of the folds with --judged")
-    publish(run, options.form, options.name, judged, default=options.default)
+    publish(run, options.form, options.name, judged, options.default)
     print(json.dumps(read_json(PACKAGED / INDEX), indent=2))
 
 

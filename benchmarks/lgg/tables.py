@@ -11,12 +11,13 @@ import re
 from pathlib import Path
 from typing import Any
 
+from segkit.cli.models import installed_row, installed_table
 from segkit.files import read_json, write_text
-from segkit.inference.catalogue import INDEX, PACKAGED
+from segkit.inference.catalogue import installed
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE = DOCS / "models.md"
-MODELS = ("lgg-unet", "lgg-fcn", "lgg-segnet")
+MODELS = ("lgg-unet", "lgg-unet-int8", "lgg-fcn", "lgg-segnet")
 SHOWN = {
     "pooled_miou": "mIoU, pooled (background and tumour)",
     "pooled_dice": "Dice of tumour, pooled",
@@ -25,6 +26,7 @@ SHOWN = {
 }
 AIMED_AT = {
     "lgg-unet": "0.875; 0.84 / 0.88",
+    "lgg-unet-int8": "0.875; 0.84 / 0.88",
     "lgg-fcn": "0.850; 0.80 / 0.85",
     "lgg-segnet": "0.845; 0.79 / 0.84",
 }
@@ -84,13 +86,8 @@ def changes(rows: dict[str, dict[str, Any]]) -> str:
 
 def listing() -> str:
     """What `segkit models` prints of the package, the default first."""
-    index = read_json(PACKAGED / INDEX)
-    lines = ["    $ segkit models", "    Installed models:"]
-    for name, entry in sorted(index["models"].items(), key=lambda item: item[0] != index["default"]):
-        size = (PACKAGED / f"{name}.onnx").stat().st_size / 1e6
-        first = "default, " if name == index["default"] else ""
-        lines.append(f"      {name:12} {size:4.1f} MB  {first}SHA-256 {entry['sha256'][:12]}")
-    return "\n".join(lines)
+    shown = installed_table([installed_row(model) for model in installed() if model.packaged])
+    return "\n".join(f"    {line}" for line in ["$ segkit models", *shown.splitlines()])
 
 
 def write() -> None:

@@ -26,8 +26,8 @@ def export(
         str,
         typer.Option(
             "--form",
-            help="Also write a smaller form: fp16 (weights of half the size) or int8 (smaller, faster on CPUs). "
-            "-o then names this file.",
+            help="Write a smaller form: fp16 (weights of half the size) or int8 (smaller, faster on CPUs). It is made "
+            "from model.onnx, which is exported first where it is not up to date. -o then names the smaller form.",
         ),
     ] = "",
     name: Annotated[
@@ -39,8 +39,9 @@ def export(
     from segkit.workflow.export_run import export_form, export_run
 
     opened = open_run(run)
-    path, parity = export_run(opened, None if form else output, data)
-    print(f"{path} ({path.stat().st_size / 1e6:.1f} MB): {parity}")
+    if not form or not opened.has_current_model:
+        path, parity = export_run(opened, None if form else output, data)
+        print(f"{path} ({path.stat().st_size / 1e6:.1f} MB): {parity}")
     if form:
         path, parity = export_form(opened, form, output, data)
         moved = f"on average by {parity.mean_dice_delta:.5f}"

@@ -35,7 +35,7 @@ def models(
     from segkit.errors import SegkitError
     from segkit.inference.catalogue import installed
 
-    ready = [_installed_row(model) for model in installed()]
+    ready = [installed_row(model) for model in installed()]
     nets: list[dict[str, Any]] = []
     errors: list[SegkitError] = []
     has_torch = find_spec("torch") is not None
@@ -51,7 +51,7 @@ def models(
         shape = {"width": width, "channels": channels, "classes": classes, "size": SIZE}
         print(json.dumps({"installed": ready, **shape, "models": nets}, indent=2))
     else:
-        print(_installed_table(ready), "", _net_table(nets) if has_torch else _NO_TORCH, sep="\n")
+        print(installed_table(ready), "", _net_table(nets) if has_torch else _NO_TORCH, sep="\n")
     if errors:
         raise errors[0]
 
@@ -83,13 +83,20 @@ def card(name: Annotated[str, typer.Argument(help="Of an installed model.")]) ->
     print(model.card.read_text(encoding="utf-8"), end="")
 
 
+_DEVICES = {"cpu": "CPUs", "cuda": "GPUs"}
 _NO_TORCH = "Nets to train: needs torch; pip install 'segkit[train]'"
 
 
-def _installed_row(model: Installed) -> dict[str, Any]:
+def installed_row(model: Installed) -> dict[str, Any]:
+    """What `segkit models --json` says of one model; "problem" where its file is damaged."""
     from segkit.errors import SegkitError
 
-    row = {"name": model.name, "default": model.is_default, "packaged": model.packaged, "path": str(model.path)}
+    row = {
+        "name": model.name,
+        "default_on": list(model.default_on),
+        "packaged": model.packaged,
+        "path": str(model.path),
+    }
     row |= {"bytes": model.path.stat().st_size if model.path.is_file() else 0, "sha256": model.sha256}
     try:
         model.checked()
@@ -98,14 +105,16 @@ def _installed_row(model: Installed) -> dict[str, Any]:
     return {**row, "problem": None}
 
 
-def _installed_table(rows: list[dict[str, Any]]) -> str:
+def installed_table(rows: list[dict[str, Any]]) -> str:
+    """What `segkit models` prints of them."""
     if not rows:
         return "No model is installed; `segkit models add FILE` keeps one."
     wide = max(len(row["name"]) for row in rows)
     lines = ["Installed models:"]
     for row in rows:
         what = row["problem"] or (f"SHA-256 {row['sha256'][:12]}" if row["sha256"] else "put there by hand")
-        marks = "default, " if row["default"] else ""
+        devices = " and ".join(_DEVICES[device] for device in row["default_on"])
+        marks = f"default on {devices}, " if devices else ""
         lines.append(f"  {row['name']:{wide}}  {row['bytes'] / 1e6:>5.1f} MB  {marks}{what}")
     return "\n".join(lines)
 

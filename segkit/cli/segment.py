@@ -100,11 +100,12 @@ def segment(
     """Turn scans into masks, each written beside its scan as SCAN_mask.tif (.png, .nii.gz; DICOM also _seg.dcm)."""
     from segkit.inference.find import find_model
     from segkit.inference.jobs import check_targets
+    from segkit.inference.session import expected_device
 
     # Of damaged files, which get their one line anyway; those of DICOM libraries hold values of the file.
     warnings.filterwarnings("ignore", module="PIL|pydicom|highdicom")
     plan = _plan(scans or [], (pre, flair, post), output)
-    model_path = find_model(model)
+    model_path = find_model(model, device=expected_device(device, plan.estimated_slices))
     if model is None and not quiet:
         _complain(f"no --model: using {model_path.stem}; `segkit models card {model_path.stem}` says what it is for")
     check_targets(plan.jobs, overlay=overlay, measures=json, force=force)

@@ -35,12 +35,13 @@ def serve(
     """Serve models over HTTP: POST /segment, the Open Inference Protocol at /v2, a page at /."""
     from segkit.config import from_mapping
     from segkit.inference.find import find_model
+    from segkit.inference.session import MANY_SLICES, expected_device
 
-    if not model and not repository:
-        model = [str(find_model(None))]
     server = from_mapping(ServerConfig, _of(ServerConfig, flags), "serve")
     batch = from_mapping(BatchConfig, _of(BatchConfig, flags), "serve")
     limits = from_mapping(Limits, _of(Limits, flags), "serve")
+    if not model and not repository:
+        model = [str(find_model(None, device=expected_device(batch.device, MANY_SLICES)))]
     try:
         from segkit.serving.server import serve as run
     except ModuleNotFoundError as error:

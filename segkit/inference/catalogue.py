@@ -15,7 +15,7 @@ from segkit.errors import ConfigError, FileError, SegkitError
 from segkit.files import atomic_path, file_sha256, read_json, write_json
 
 PACKAGED = Path(segkit.__file__).parent / "pretrained"
-INDEX = "models.json"  # {"default": name, "models": {name: {"sha256": ...}}}
+INDEX = "models.json"  # {"default": {device: name}, "models": {name: {"sha256": ...}}}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -27,7 +27,7 @@ class Installed:
     path: Path
     sha256: str  # "" for a file that was put there by hand
     packaged: bool
-    is_default: bool = False
+    default_on: tuple[str, ...] = ()  # the devices ("cpu", "cuda") where it is taken without a name
 
     @property
     def card(self) -> Path:
@@ -43,24 +43,24 @@ class Installed:
 
 
 def installed() -> list[Installed]:
-    """All of them, the package's first, the default one at the top."""
-    index: dict[str, Any] = {"default": "", "models": {}}
+    """All of them, the package's first, the default ones at the top."""
+    index: dict[str, Any] = {"default": {}, "models": {}}
     if (PACKAGED / INDEX).exists():
         index = read_json(PACKAGED / INDEX)
     own = [
-        Installed(name, PACKAGED / f"{name}.onnx", entry["sha256"], True, name == index["default"])
+        Installed(name, PACKAGED / f"{name}.onnx", entry["sha256"], True, _devices(index["default"], name))
         for name, entry in index["models"].items()
     ]
-    own.sort(key=lambda model: (not model.is_default, model.name))
+    own.sort(key=lambda model: (not model.default_on, model.name))
     folder = added_folder()
     files = sorted(folder.glob("*.onnx")) if folder is not None else []
     taken = {model.name for model in own}
     return [*own, *(Installed(f.stem, f, _recorded(f), False) for f in files if f.stem not in taken)]
 
 
-def find_installed(name: str | None) -> Installed | None:
-    """The one of that name, or the default one for None; None where there is no such model."""
-    return next((m for m in installed() if (m.is_default if name is None else m.name == name)), None)
+def find_installed(name: str | None, device: str = "cpu") -> Installed | None:
+    """The one of that name, or for None the default one on "cpu" or "cuda"; None where there is no such model."""
+    return next((m for m in installed() if (device in m.default_on if name is None else m.name == name)), None)
 
 
 def added_folder() -> Path | None:
@@ -106,6 +106,10 @@ def add_model(file: Path, name: str = "", *, force: bool = False) -> Installed:
         with atomic_path(target.with_suffix(".md")) as temporary:
             shutil.copyfile(file.with_suffix(".md"), temporary)
     return Installed(name, target, sha256, False)
+
+
+def _devices(defaults: dict[str, str], name: str) -> tuple[str, ...]:
+    return tuple(device for device, default in defaults.items() if default == name)
 
 
 def _record(model: Path) -> Path:

@@ -11,11 +11,12 @@ MODEL_FILE = "model.onnx"
 _HOW = "`segkit train` makes one, `segkit export RUN` writes it from a run that lacks it"
 
 
-def find_model(name: str | Path | None, *, runs: Path = Path("runs")) -> Path:
+def find_model(name: str | Path | None, *, device: str = "cpu", runs: Path = Path("runs")) -> Path:
     """The ONNX file that `name` means.
 
     `name` is a file, a folder with model.onnx (a run), the name of an installed model, or the beginning of the
-    name of a run under `runs` (the newest with a model counts). None is the package's default model.
+    name of a run under `runs` (the newest with a model counts). None is the package's default model
+    on the `device`, "cpu" or "cuda" (`session.expected_device`).
 
     Raises:
         SegkitError: none is found; the message lists what there is. FileError: an installed model is damaged.
@@ -27,7 +28,7 @@ def find_model(name: str | Path | None, *, runs: Path = Path("runs")) -> Path:
         if (path / MODEL_FILE).is_file():
             return path / MODEL_FILE
         raise SegkitError(f"{path}: holds no {MODEL_FILE}; write it with `segkit export {path}`")
-    known = find_installed(None if name is None else str(name))
+    known = find_installed(None if name is None else str(name), device)
     if known is not None:
         return known.checked()
     if name is None:

@@ -20,9 +20,11 @@ DEVICES = ("auto", "cpu", "cuda")
 # From so many slices on `auto` takes the GPU: a CUDA session takes some seconds to start, in which a CPU of
 # a few cores segments about so many slices of 256 x 256 with a U-Net of width 32.
 CUDA_WORTH_SLICES = 64
+MANY_SLICES = 2**31  # of what stays and waits for work
 
 _CUDA = "CUDAExecutionProvider"
 _CPU = "CPUExecutionProvider"
+_GPU_NODES = ("/dev/nvidiactl", "/dev/dxg")  # of NVIDIA's driver, and of the one for Linux on Windows
 _KEPT_PIXELS = 2**18  # of a batch whose memory a resident model keeps: four slices of 256 x 256
 _QUIET = 4  # ONNX Runtime's severity "fatal": what goes wrong is told by segkit, in one line
 
@@ -57,9 +59,8 @@ class Model:
         """
         if device not in DEVICES:
             raise ConfigError("device", device, ", ".join(DEVICES))
-        wants_cuda = device == "cuda" or (device == "auto" and slices_hint >= CUDA_WORTH_SLICES)
         cpus = granted_cpus()
-        session = _create(path, wants_cuda, resident, cpus)
+        session = _create(path, _wants_cuda(device, slices_hint), resident, cpus)
         on_cuda = _CUDA in session.get_providers()
         if device == "cuda" and not on_cuda:
             raise SegkitError(f"--device cuda: {_why_no_cuda()}; use --device cpu")
@@ -99,6 +100,23 @@ class Model:
         options = onnxruntime.RunOptions()
         options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
         return options
+
+
+def expected_device(device: str, slices_hint: int) -> str:
+    """What `Model.load` will choose, "cpu" or "cuda", told before there is a model: for the one to load on it.
+
+    It looks for a GPU's driver, but does not try it. Where that fails after all, a model for a GPU runs on the CPU.
+    """
+    if not _wants_cuda(device, slices_hint):
+        return "cpu"
+    import onnxruntime
+
+    has_gpu = any(Path(node).exists() for node in _GPU_NODES)
+    return "cuda" if has_gpu and _CUDA in onnxruntime.get_available_providers() else "cpu"
+
+
+def _wants_cuda(device: str, slices_hint: int) -> bool:
+    return device == "cuda" or (device == "auto" and slices_hint >= CUDA_WORTH_SLICES)
 
 
 def _create(path: Path, wants_cuda: bool, resident: bool, threads: int) -> Any:

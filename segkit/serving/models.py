@@ -17,7 +17,7 @@ import numpy as np
 
 from segkit.errors import FileError, SegkitError
 from segkit.inference.find import MODEL_FILE, find_model
-from segkit.inference.session import Model
+from segkit.inference.session import MANY_SLICES, Model
 from segkit.model_metadata import MASK
 from segkit.serving.errors import RequestError, sentence_of
 
@@ -220,8 +220,7 @@ class ModelStore:
 
 def load_warm(path: Path, device: str, parallel: int = 1) -> Model:
     """Load a model and run one slice through it, so that the first request is not the slow one. Raises FileError."""
-    # Many slices lie before a server: auto takes a GPU.
-    model = Model.load(path, device, 2**31, resident=True, parallel=parallel)
+    model = Model.load(path, device, MANY_SLICES, resident=True, parallel=parallel)
     height, width = model.metadata.size
     for beside in (False, True):
         model.run([MASK], np.zeros((1, height, width, len(model.metadata.channels)), np.uint8), beside=beside)

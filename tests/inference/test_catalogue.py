@@ -26,7 +26,7 @@ def own(threshold_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     folder.mkdir()
     (folder / "brain.onnx").write_bytes(threshold_model.read_bytes())
     digest = hashlib.sha256(threshold_model.read_bytes()).hexdigest()
-    write_json(folder / "models.json", {"default": "brain", "models": {"brain": {"sha256": digest}}})
+    write_json(folder / "models.json", {"default": {"cpu": "brain"}, "models": {"brain": {"sha256": digest}}})
     monkeypatch.setattr(catalogue, "PACKAGED", folder)
     monkeypatch.setenv("SEGKIT_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
@@ -36,6 +36,17 @@ def own(threshold_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_without_a_name_the_packages_default(own: Path) -> None:
     assert find_model(None) == own / "brain.onnx"
     assert find_model("brain") == own / "brain.onnx"
+
+
+def test_each_device_has_its_default(own: Path) -> None:
+    (own / "large.onnx").write_bytes((own / "brain.onnx").read_bytes())
+    digest = hashlib.sha256((own / "large.onnx").read_bytes()).hexdigest()
+    models = {"brain": {"sha256": digest}, "another": {"sha256": digest}, "large": {"sha256": digest}}
+    write_json(own / "models.json", {"default": {"cpu": "brain", "cuda": "large"}, "models": models})
+    assert find_model(None, device="cpu") == own / "brain.onnx"
+    assert find_model(None, device="cuda") == own / "large.onnx"
+    assert find_model("brain", device="cuda") == own / "brain.onnx"
+    assert [model.name for model in installed()] == ["brain", "large", "another"]
 
 
 def test_a_changed_file_is_refused(own: Path) -> None:

@@ -26,9 +26,10 @@ def dice(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def test_there_is_a_default_and_all_fit_in_a_wheel() -> None:
-    default = find_installed(None)
-    assert default is not None
-    assert default.packaged
+    for device in ("cpu", "cuda"):
+        default = find_installed(None, device)
+        assert default is not None
+        assert default.packaged
     assert sum(path.stat().st_size for path in PACKAGED.iterdir()) < 25e6
 
 

@@ -9,7 +9,8 @@ import pytest
 from threshold_model import expected_classes, threshold_metadata, write_threshold_model
 
 from segkit.errors import ConfigError, FileError, SegkitError
-from segkit.inference.session import Model
+from segkit.inference import session
+from segkit.inference.session import Model, expected_device
 
 
 def test_a_model_answers_after_the_contract(tmp_path: Path) -> None:
@@ -77,6 +78,24 @@ def test_devices(tmp_path: Path) -> None:
         Model.load(path, "gpu")
     assert Model.load(path, "cpu", slices_hint=10_000).device == "cpu"
     assert Model.load(path, "auto", slices_hint=1).device == "cpu"
+
+
+def test_the_device_is_foretold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import onnxruntime
+
+    node = tmp_path / "nvidiactl"
+    monkeypatch.setattr(session, "_GPU_NODES", (str(node),))
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    for device in ("auto", "cuda", "cpu"):
+        assert expected_device(device, 10**6) == "cpu"  # the wheel has CUDA, the machine has no GPU
+    node.touch()
+    for device, slices, expected in [("auto", 1, "cpu"), ("auto", 10**6, "cuda"), ("cpu", 10**6, "cpu")]:
+        assert expected_device(device, slices) == expected
+    assert expected_device("cuda", 1) == "cuda"
+    monkeypatch.undo()
+    assert (
+        expected_device("auto", 10**6) == Model.load(write_threshold_model(tmp_path / "m.onnx"), "auto", 10**6).device
+    )
 
 
 def test_cuda_that_does_not_work_is_an_error(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
