@@ -53,12 +53,18 @@ class Parity:
         if self.worst_dice_delta > MAX_DICE_DELTA:
             raise ParityError(f"the exported model does not decide like the net: {self}; {MAX_DICE_DELTA} is allowed")
 
+    @property
+    def suits_form(self) -> bool:
+        """Whether a smaller form is close enough to the exported model."""
+        return self.mean_dice_delta <= MAX_MEAN_DICE_DELTA
+
     def require_form(self) -> None:
         """Raise ParityError unless a smaller form is close enough to the exported model."""
-        if self.mean_dice_delta > MAX_MEAN_DICE_DELTA:
+        if not self.suits_form:
             raise ParityError(
                 f"the smaller form does not decide like the exported model: a patient's Dice moves by "
-                f"{self.mean_dice_delta:.5f} on average, {MAX_MEAN_DICE_DELTA} is allowed; export another form"
+                f"{self.mean_dice_delta:.5f} on average (by {self.worst_dice_delta:.5f} for {self.worst_patient}), "
+                f"{MAX_MEAN_DICE_DELTA} is allowed; export another form"
             )
 
     def as_json(self) -> dict[str, Any]:

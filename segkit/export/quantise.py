@@ -20,21 +20,23 @@ from segkit.model_metadata import INPUT
 # Relu, because a convolution's output is then rounded once, after it: in between half of its 8 bits would be spent on
 # what Relu cuts off, and the step between the two scales takes as long as a small convolution.
 _OPERATORS = ["Conv", "Relu", "MaxPool", "Reshape", "Transpose", "Concat"]
-_PERCENTILE = 99.999  # of the activations, within their 8 bits
+PERCENTILES = (99.999, 99.99)  # of the activations, that their 8 bits can span; which suits, differs from net to net
 _SMALLEST = 64  # elements: smaller constants (shapes, levels) stay as they are
 
 Images = NDArray[np.uint8]
 
 
-def quantise_int8(source: Path, target: Path, calibration: Iterable[Images]) -> None:
+def quantise_int8(
+    source: Path, target: Path, calibration: Iterable[Images], percentile: float = PERCENTILES[0]
+) -> None:
     """Write `source` with its convolutions in 8-bit integers to `target`, atomically; the metadata stay.
 
     Static, per channel; the ranges of activations come from `calibration`: batches uint8 [N, H, W, C] of real
-    slices of one size, of any number each. The first convolution, whose input has a long tail of bright tissue, and
-    the last, whose logits decide a mask, stay in float32; ranges end where one value in 100,000 lies beyond, as a
-    single bright voxel would coarsen all others. Transposed convolutions become ordinary ones, so that all between the
-    first and the last is computed in integers. Weights use 7 of their 8 bits: processors without VNNI add pairs of
-    products in 16 bits, which would overflow with all 8.
+    slices of one size, of any number each. A range ends at a `percentile` of its values, as a single bright voxel would
+    coarsen all others. The first convolution, whose input has a long tail of bright tissue, and the last, whose logits
+    decide a mask, stay in float32. Transposed convolutions become ordinary ones, so that all between the two is
+    computed in integers. Weights use 7 of their 8 bits: processors without VNNI add pairs of products in 16 bits, which
+    would overflow with all 8.
     """
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
@@ -59,7 +61,7 @@ def quantise_int8(source: Path, target: Path, calibration: Iterable[Images]) -> 
                 activation_type=QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
                 calibrate_method=CalibrationMethod.Percentile,
-                extra_options={"CalibPercentile": _PERCENTILE},
+                extra_options={"CalibPercentile": percentile},
             )
         set_metadata(temporary, read_metadata(source))
 
