@@ -80,6 +80,11 @@ class Scan:
         slices, height, width, _ = self.pixels.shape
         return slices, height, width
 
+    @property
+    def measured(self) -> int:
+        """The number of channels without alpha, which comes last."""
+        return len(self.channels) - (self.channels[-1] == "alpha")
+
     def clear_missing(self, mask: NDArray[np.uint8]) -> None:
         """Set `[slices, height, width]` to background, in place, where a DICOM series lacks the image."""
         if self.dicom is None or self.nifti is None:

@@ -221,9 +221,8 @@ def match_channels(image: NDArray[np.uint8], scan: Scan, wanted: int) -> NDArray
     Raises:
         FileError: any other difference.
     """
-    if scan.channels[-1] == "alpha":
-        image = image[..., :-1]
-    have = image.shape[-1]
+    have = scan.measured
+    image = image[..., :have]
     if have == wanted:
         return image
     if have == 1:
@@ -237,7 +236,7 @@ def match_channels(image: NDArray[np.uint8], scan: Scan, wanted: int) -> NDArray
 
 def _stand_in(scan: Scan, channels: tuple[str, ...]) -> tuple[str, ...]:
     """A note where the one channel of a scan was repeated for several of the model."""
-    if len(scan.channels) - (scan.channels[-1] == "alpha") != 1 or len(channels) == 1:
+    if scan.measured != 1 or len(channels) == 1:
         return ()
     return (f"its one channel stands in for all {len(channels)} of the model ({', '.join(channels)})",)
 

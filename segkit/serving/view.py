@@ -30,7 +30,7 @@ class View:
 
 def view_of(scan: Scan) -> View:
     """8 bits as they are; everything else from its least to its greatest finite value. Alpha is left out."""
-    count = scan.pixels.shape[-1] - (scan.channels[-1] == "alpha")
+    count = scan.measured
     pixels, channels = scan.pixels[..., :count], scan.channels[:count]
     if pixels.dtype == np.uint8:
         return View(pixels, channels, 1.0, 0.0)
