@@ -6,8 +6,8 @@
 
 Every figure in the card is of patients that the net which gave it had not seen: those of the `--judged` runs, which
 have the same recipe, each by its own model; without any, the test patients of the run itself. With `--form int8` the
-judged models are in 8-bit integers, too: export each run with it first. What changed slices cost is of those judged
-runs that `benchmarks.lgg.robustness` has measured. The tables of docs/models.md are written anew.
+judged models are in 8-bit integers, too. What changed slices cost is of those judged runs that
+`benchmarks.lgg.robustness` has measured. The tables of docs/models.md are written anew.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from string import Template
@@ -24,6 +25,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.lgg import tables
+from benchmarks.lgg.integers import int8_of
 from benchmarks.lgg.robustness import KEPT, lost, of_runs
 from benchmarks.lgg.tables import DOCS, SHOWN
 from segkit.data.cases import Case, CaseSet
@@ -77,13 +79,15 @@ def publish(run: RunDirectory, form: str, name: str, judged: list[RunDirectory],
     """Copy the model, judge it, write card, pictures and index."""
     target = PACKAGED / f"{name}.onnx"
     PACKAGED.mkdir(exist_ok=True)
-    shutil.copyfile(run.onnx if form == "fp32" else form_of(run, form), target)
+    shutil.copyfile(run.onnx if form == "fp32" else run.onnx.with_name(f"model-{form}.onnx"), target)
     case_set = find_cases(Path(TrainConfig.load(run.config).data.data))
-    # What is stored in 16 bits decides as in 32; of integers it is measured.
-    files = [form_of(one, form) if form == "int8" else one.onnx for one in judged]
-    judges = [
-        Judge(Model.load(file, "cpu"), case_set, Split.load(one.split)) for file, one in zip(files, judged, strict=True)
-    ]
+    with tempfile.TemporaryDirectory() as folder:
+        # What is stored in 16 bits decides as in 32; of integers it is measured.
+        files = [int8_of(one, Path(folder)) if form == "int8" else one.onnx for one in judged]
+        judges = [
+            Judge(Model.load(file, "cpu"), case_set, Split.load(one.split))
+            for file, one in zip(files, judged, strict=True)
+        ]
     volumes, slices = Tally(case_set.classes), Tally(case_set.classes)
     folds = []
     for judge, one in zip(judges, judged, strict=True):
@@ -114,11 +118,6 @@ def publish(run: RunDirectory, form: str, name: str, judged: list[RunDirectory],
     index["default"] |= dict.fromkeys(default, name)
     write_json(PACKAGED / INDEX, index)
     tables.write()
-
-
-def form_of(run: RunDirectory, form: str) -> Path:
-    """Where `segkit export --form` writes."""
-    return run.onnx.with_name(f"model-{form}.onnx")
 
 
 def robustness(runs: list[RunDirectory]) -> dict[str, Any]:

@@ -81,14 +81,14 @@ def _ways(run: RunDirectory, form: str, folder: str, frame: Frame) -> list[Calla
     from segkit.export.quantise import PERCENTILES, halve_weights, quantise_int8
 
     def quantise(percentile: float, target: Path) -> None:
-        quantise_int8(run.onnx, target, _calibration_slices(folder, run, frame), percentile)
+        quantise_int8(run.onnx, target, calibration_slices(folder, run, frame), percentile)
 
     if form == "fp16":
         return [partial(halve_weights, run.onnx)]
     return [partial(quantise, percentile) for percentile in PERCENTILES]
 
 
-def _calibration_slices(folder: str, run: RunDirectory, frame: Frame) -> Iterator[np.ndarray]:
+def calibration_slices(folder: str, run: RunDirectory, frame: Frame) -> Iterator[np.ndarray]:
     """Some slices of some training patients, with and without foreground: images uint8 [N, H, W, C]."""
     case_set = find_cases(Path(folder))
     wanted = sorted(set(Split.load(run.split).train) & {case.patient for case in case_set.cases})
