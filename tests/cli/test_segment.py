@@ -47,7 +47,7 @@ def test_without_a_model_the_packages_own_is_taken_and_named(segkit: Run, tmp_pa
     done = segkit("segment", "scan.tif")
     assert done.returncode == 0
     assert done.stdout.startswith("scan_mask.tif: 64 x 64, tumor ")
-    assert done.stderr.startswith("segkit: no --model: using lgg-unet; ")
+    assert done.stderr.startswith("segkit: no --model: using lgg-unet-int8; ")
     assert segkit("segment", "scan.tif", "--force", "-q").stderr == ""
 
 

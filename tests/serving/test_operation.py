@@ -126,8 +126,8 @@ def test_without_a_model_it_serves_the_default_one(tmp_path: Path) -> None:
     case = ROOT / "tests" / "inference" / "pretrained_case"
     with serving(tmp_path) as server:
         answer = server.post((case / "scan.png").read_bytes())
-    assert answer.headers["X-Model"] == "lgg-unet/1"
-    expected = decoded((case / "lgg-unet_mask.png").read_bytes()) > 0
+    assert answer.headers["X-Model"] == "lgg-unet-int8/1"
+    expected = decoded((case / "lgg-unet-int8_mask.png").read_bytes()) > 0
     assert ((decoded(answer.content) > 0) != expected).mean() < 0.001
 
 
