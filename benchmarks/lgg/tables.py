@@ -97,15 +97,23 @@ def write() -> None:
     for name, table in {
         "listing": listing(),
         "figures": figures(found),
-        "folds": folds(found),
+        "folds": folds(_once(found)),
         "rules": rules(found),
-        "robustness": robustness(found),
+        "robustness": robustness(_once(found)),
     }.items():
         pattern = re.compile(rf"(<!-- {name} -->\n).*?(\n<!-- /{name} -->)", re.DOTALL)
         text, count = pattern.subn(lambda match, table=table: f"{match[1]}\n{table}\n{match[2]}", text)
         if count != 1:
             raise SystemExit(f"{PAGE}: has {count} places for <!-- {name} -->, one is needed")
     write_text(PAGE, text)
+
+
+def _once(found: Figures) -> Figures:
+    """Without those that have the same nets in another form."""
+    seen: dict[tuple[str, ...], str] = {}
+    for name, one in found.items():
+        seen.setdefault(tuple(one["context"]["judged"]), name)
+    return {name: found[name] for name in seen.values()}
 
 
 def _row(*cells: str) -> str:
