@@ -120,6 +120,10 @@ class RunDirectory:
         with self.metrics.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 
+    def form(self, form: str) -> Path:
+        """`model-<form>.onnx`, a smaller form of the exported model."""
+        return self.onnx.with_name(f"{self.onnx.stem}-{form}.onnx")
+
     @property
     def has_current_model(self) -> bool:
         """Whether there is a `model.onnx`, and not of an earlier checkpoint than the best."""

@@ -17,19 +17,18 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
+from benchmarks.lgg.robustness import interval, volume_dice
+from segkit.data.cases import CaseSet
 from segkit.data.layouts import find_cases
 from segkit.data.split import Split
-from segkit.data.survey import Frame
-from segkit.export.quantise import PERCENTILES, quantise_int8
+from segkit.export.quantise import PERCENTILES
 from segkit.inference.segmenter import Segmenter
 from segkit.inference.session import Model
-from segkit.metrics import slice_confusions
-from segkit.metrics.bootstrap import draws
 from segkit.model_metadata import INPUT, MASK
 from segkit.runs import RunDirectory, open_run
 from segkit.training.config import TrainConfig
 from segkit.training.evaluate import scan_of
-from segkit.workflow.export_run import calibration_slices
+from segkit.workflow.export_run import write_int8
 
 ROUNDS = 12
 BATCH = 4
@@ -37,39 +36,30 @@ BATCH = 4
 
 def int8_of(run: RunDirectory, folder: Path) -> Path:
     """The run's int8 form, or one that is made in a folder."""
-    kept = run.onnx.with_name("model-int8.onnx")
+    kept = run.form("int8")
     if kept.exists():
         return kept
     made = folder / f"{run.path.name}.onnx"
-    config = TrainConfig.load(run.config)
-    metadata = Model.load(run.onnx, "cpu").metadata
-    frame = Frame(metadata.size, metadata.fit)
-    quantise_int8(run.onnx, made, calibration_slices(config.data.data, run, frame), PERCENTILES[-1])
+    write_int8(run, TrainConfig.load(run.config).data.data, PERCENTILES[-1], made)
     print(f"{run.path.name}: no model-int8.onnx; made anew")
     return made
 
 
-def judged(run: RunDirectory, form: Path) -> list[tuple[str, float, float]]:
+def judged(run: RunDirectory, form: Path, case_set: CaseSet) -> list[tuple[str, float, float]]:
     """Test patients with the volume Dice of the model and of its form."""
-    case_set = find_cases(Path(TrainConfig.load(run.config).data.data))
     segmenters = [Segmenter(Model.load(path, "cpu")) for path in (run.onnx, form)]
+    patients = Split.load(run.split).test
     found = []
     for case in case_set.cases:
-        if case.patient in Split.load(run.split).test:
+        if case.patient in patients:
             scan, reference = scan_of(case_set, case)
-            masks = (segmenter.segment(scan).mask for segmenter in segmenters)
-            plain, rounded = (_dice(slice_confusions(mask, reference, 2).sum(axis=0)) for mask in masks)
+            plain, rounded = (volume_dice(segmenter.segment(scan).mask, reference) for segmenter in segmenters)
             found.append((case.patient, plain, rounded))
     return found
 
 
-def _dice(counts: np.ndarray) -> float:
-    return float(2 * counts[1, 1] / max(1, counts[1].sum() + counts[:, 1].sum()))
-
-
-def speed(run: RunDirectory, form: Path) -> np.ndarray:
+def speed(run: RunDirectory, form: Path, case_set: CaseSet) -> np.ndarray:
     """How many times as fast the form is, in each round: both on the same slices with one thread."""
-    case_set = find_cases(Path(TrainConfig.load(run.config).data.data))
     scan, _ = scan_of(case_set, case_set.cases[0])
     images = np.ascontiguousarray(scan.pixels[len(scan.pixels) // 2 :][:BATCH])
     models = [_alone(path) for path in (run.onnx, form)]
@@ -95,17 +85,17 @@ def main() -> None:
     runs = [open_run(path) for path in parser.parse_args().runs]
     with tempfile.TemporaryDirectory() as folder:
         forms = [int8_of(run, Path(folder)) for run in runs]
-        rows = [row for run, form in zip(runs, forms, strict=True) for row in judged(run, form)]
-        ratios = speed(runs[0], forms[0])
+        case_set = find_cases(Path(TrainConfig.load(runs[0].config).data.data))
+        rows = [row for run, form in zip(runs, forms, strict=True) for row in judged(run, form, case_set)]
+        ratios = speed(runs[0], forms[0], case_set)
     plain, rounded = np.array([row[1:] for row in rows]).T
-    weights = draws(len(rows), 2000, 0)
     for name, values in (
         ("Dice, float32", plain),
         ("Dice, int8", rounded),
         ("difference", rounded - plain),
         ("moves by", np.abs(rounded - plain)),
     ):
-        low, high = np.quantile(weights @ values / len(rows), (0.025, 0.975))
+        low, high = interval(values)
         print(f"{name:14} mean {values.mean():+.5f} [{low:+.5f}, {high:+.5f}]   median {np.median(values):+.5f}")
     for patient, before, after in sorted(rows, key=lambda row: -abs(row[2] - row[1]))[:5]:
         print(f"  moves most: {patient} {before:.4f} to {after:.4f}")

@@ -79,7 +79,7 @@ def publish(run: RunDirectory, form: str, name: str, judged: list[RunDirectory],
     """Copy the model, judge it, write card, pictures and index."""
     target = PACKAGED / f"{name}.onnx"
     PACKAGED.mkdir(exist_ok=True)
-    shutil.copyfile(run.onnx if form == "fp32" else run.onnx.with_name(f"model-{form}.onnx"), target)
+    shutil.copyfile(run.onnx if form == "fp32" else run.form(form), target)
     case_set = find_cases(Path(TrainConfig.load(run.config).data.data))
     with tempfile.TemporaryDirectory() as folder:
         # What is stored in 16 bits decides as in 32; of integers it is measured.

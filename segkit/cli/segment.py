@@ -100,14 +100,11 @@ def segment(
     """Turn scans into masks, each written beside its scan as SCAN_mask.tif (.png, .nii.gz; DICOM also _seg.dcm)."""
     from segkit.inference.find import find_model
     from segkit.inference.jobs import check_targets
-    from segkit.inference.session import expected_device
 
     # Of damaged files, which get their one line anyway; those of DICOM libraries hold values of the file.
     warnings.filterwarnings("ignore", module="PIL|pydicom|highdicom")
     plan = _plan(scans or [], (pre, flair, post), output)
-    model_path = find_model(model, device=expected_device(device, plan.estimated_slices))
-    if model is None and not quiet:
-        _complain(f"no --model: using {model_path.stem}; `segkit models card {model_path.stem}` says what it is for")
+    model_path = find_model(model) if model is not None else _default_model(device, plan, quiet)
     check_targets(plan.jobs, overlay=overlay, measures=json, force=force)
     for message in (*plan.notes, *plan.failures):
         _complain(message)
@@ -142,6 +139,17 @@ def segment(
     loading.join()  # where no scan could be read: the process must not end in the middle of it
     if failed:
         sys.exit(SegkitError.exit_code)
+
+
+def _default_model(device: str, plan: Plan, quiet: bool) -> Path:
+    """The package's model for what these scans will be segmented on; it is named to the user."""
+    from segkit.inference.find import find_model
+    from segkit.inference.session import expected_device
+
+    path = find_model(None, device=expected_device(device, plan.estimated_slices))
+    if not quiet:
+        _complain(f"no --model: using {path.stem}; `segkit models card {path.stem}` says what it is for")
+    return path
 
 
 class _ModelError(Exception):

@@ -107,12 +107,12 @@ def expected_device(device: str, slices_hint: int) -> str:
 
     It looks for a GPU's driver, but does not try it. Where that fails after all, a model for a GPU runs on the CPU.
     """
-    if not _wants_cuda(device, slices_hint):
+    # ONNX Runtime takes a while to import: not before a GPU's driver is there.
+    if not _wants_cuda(device, slices_hint) or not any(Path(node).exists() for node in _GPU_NODES):
         return "cpu"
     import onnxruntime
 
-    has_gpu = any(Path(node).exists() for node in _GPU_NODES)
-    return "cuda" if has_gpu and _CUDA in onnxruntime.get_available_providers() else "cpu"
+    return "cuda" if _CUDA in onnxruntime.get_available_providers() else "cpu"
 
 
 def _wants_cuda(device: str, slices_hint: int) -> bool:

@@ -61,12 +61,12 @@ def export_form(run: RunDirectory, form: str, output: Path | None = None, data: 
         raise ConfigError("form", form, ", ".join(FORMS))
     if not run.onnx.exists():
         raise FileError(run.onnx, "does not exist", f"write it with `segkit export {run.path}`")
-    target = output or run.onnx.with_name(f"{run.onnx.stem}-{form}.onnx")
+    target = output or run.form(form)
     folder = data or TrainConfig.load(run.config).data.data
     metadata = read_metadata(run.onnx)
     frame = Frame(metadata.size, metadata.fit)
     with atomic_path(target) as temporary:
-        for write in _ways(run, form, folder, frame):
+        for write in _ways(run, form, folder):
             write(temporary)
             parity = check_form(run.onnx, temporary, _validation_slices(folder, run, frame))
             if parity.suits_form:
@@ -76,19 +76,25 @@ def export_form(run: RunDirectory, form: str, output: Path | None = None, data: 
     return target, parity
 
 
-def _ways(run: RunDirectory, form: str, folder: str, frame: Frame) -> list[Callable[[Path], None]]:
+def _ways(run: RunDirectory, form: str, folder: str) -> list[Callable[[Path], None]]:
     """What writes a smaller form to a file, in the order in which to try it."""
-    from segkit.export.quantise import PERCENTILES, halve_weights, quantise_int8
-
-    def quantise(percentile: float, target: Path) -> None:
-        quantise_int8(run.onnx, target, calibration_slices(folder, run, frame), percentile)
+    from segkit.export.quantise import PERCENTILES, halve_weights
 
     if form == "fp16":
         return [partial(halve_weights, run.onnx)]
-    return [partial(quantise, percentile) for percentile in PERCENTILES]
+    return [partial(write_int8, run, folder, percentile) for percentile in PERCENTILES]
 
 
-def calibration_slices(folder: str, run: RunDirectory, frame: Frame) -> Iterator[np.ndarray]:
+def write_int8(run: RunDirectory, folder: str, percentile: float, target: Path) -> None:
+    """The run's exported model in 8-bit integers, calibrated on its training patients in `folder`; not checked."""
+    from segkit.export.quantise import quantise_int8
+
+    metadata = read_metadata(run.onnx)
+    slices = _calibration_slices(folder, run, Frame(metadata.size, metadata.fit))
+    quantise_int8(run.onnx, target, slices, percentile)
+
+
+def _calibration_slices(folder: str, run: RunDirectory, frame: Frame) -> Iterator[np.ndarray]:
     """Some slices of some training patients, with and without foreground: images uint8 [N, H, W, C]."""
     case_set = find_cases(Path(folder))
     wanted = sorted(set(Split.load(run.split).train) & {case.patient for case in case_set.cases})
