@@ -119,8 +119,9 @@ class StepClock:
         try:
             yield
         finally:
-            self._wait += time.perf_counter() - began
+            # The CPU's clock inside the wall's, so that no wait has more of the one than of the other.
             self._wait_cpu += time.thread_time() - cpu
+            self._wait += time.perf_counter() - began
 
     def switch(self, part: str | None) -> None:
         """The device's work from here on belongs to "copy", "compute", "sync", "optim", or to none of them."""
