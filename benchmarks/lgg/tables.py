@@ -24,11 +24,10 @@ SHOWN = {
     "patient_dice_mean": "volume Dice, mean over patients",
     "patient_dice_median": "volume Dice, median over patients",
 }
-AIMED_AT = {
-    "lgg-unet": "0.875; 0.84 / 0.88",
-    "lgg-unet-int8": "0.875; 0.84 / 0.88",
-    "lgg-fcn": "0.850; 0.80 / 0.85",
-    "lgg-segnet": "0.845; 0.79 / 0.84",
+AIMED_AT = {  # of each net, in any form
+    "unet": "0.875; 0.84 / 0.88",
+    "fcn": "0.850; 0.80 / 0.85",
+    "segnet": "0.845; 0.79 / 0.84",
 }
 Figures = dict[str, dict[str, Any]]  # of each model, as publish wrote them
 
@@ -41,7 +40,8 @@ def figures(found: Figures) -> str:
         lines.append(_row(label, *(_value(one["figures"][key]) for one in found.values())))
     for key, label in SHOWN.items():
         lines.append(_row(f"by slice: {label}", *(_value(one["by_slice"][key]) for one in found.values())))
-    lines.append(_row("aimed at, over all 82: mIoU; mean / median Dice", *(AIMED_AT[name] for name in found)))
+    aims = (AIMED_AT[name.split("-")[1]] for name in found)
+    lines.append(_row("aimed at, over all 82: mIoU; mean / median Dice", *aims))
     return "\n".join(lines)
 
 
