@@ -7,7 +7,8 @@
 Every figure in the card is of patients that the net which gave it had not seen: those of the `--judged` runs, which
 have the same recipe, each by its own model; without any, the test patients of the run itself. With `--form int8` the
 judged models are in 8-bit integers, too. What changed slices cost is of those judged runs that
-`benchmarks.lgg.robustness` has measured. The tables of docs/models.md are written anew.
+`benchmarks.lgg.robustness` has measured. The tables of docs/models.md are written anew. `--figures-stand` judges
+nothing again: for a card of another text, or after `benchmarks.lgg.robustness` has measured more runs.
 """
 
 from __future__ import annotations
@@ -77,47 +78,75 @@ class Judge:
 
 def publish(run: RunDirectory, form: str, name: str, judged: list[RunDirectory], default: list[str]) -> None:
     """Copy the model, judge it, write card, pictures and index."""
-    target = PACKAGED / f"{name}.onnx"
+    target = packaged(name)
     PACKAGED.mkdir(exist_ok=True)
+    FIGURES.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(run.onnx if form == "fp32" else run.form(form), target)
     case_set = find_cases(Path(TrainConfig.load(run.config).data.data))
-    with tempfile.TemporaryDirectory() as folder:
-        # What is stored in 16 bits decides as in 32; of integers it is measured.
-        files = [int8_of(one, Path(folder)) if form == "int8" else one.onnx for one in judged]
-        judges = [
-            Judge(Model.load(file, "cpu"), case_set, Split.load(one.split))
-            for file, one in zip(files, judged, strict=True)
-        ]
-    volumes, slices = Tally(case_set.classes), Tally(case_set.classes)
-    folds = []
-    for judge, one in zip(judges, judged, strict=True):
-        volumes.count(Segmenter(judge.model), case_set, judge.cases)
-        slices.count(Segmenter(judge.model), case_set, judge.cases, Slicing(by_slice=True))
-        of_fold = ConfusionTable.from_patients(volumes.plain[-len(judge.cases) :], case_set.classes)
-        shown = {key: value for key, value in summarise(of_fold).values().items() if key in SHOWN}
-        rule = str(VolumeRule.of(judge.model.metadata))
-        folds.append({"run": one.path.name, "patients": len(judge.cases), "volumes": rule, **shown})
-    context = {
+    judges = _judges(judged, form, case_set)
+    evaluation = _judge(judges, judged, case_set.classes)
+    evaluation["context"] |= {
         "model": target.name,
         "run_id": str(run.record()["run_id"]),
-        "judged": [one.path.name for one in judged],
-        "patients": len(volumes.plain),
         "volumes": str(VolumeRule.of(read_metadata(target))),
         "data": case_set.root.name,
     }
-    by_slice = to_json(slices.summary(), context)["figures"]
-    evaluation = {**to_json(volumes.summary(), context), "by_slice": by_slice, "folds": folds}
-    measured = [one for one in judged if (one.path / KEPT).exists()]
-    robust = robustness(measured) if measured else {}
-    FIGURES.mkdir(parents=True, exist_ok=True)
-    write_json(FIGURES / f"{name}.json", {**evaluation, "robustness": robust})
     _pictures(judges, evaluation["patients"], FIGURES / f"{name}.png")
-    write_text(target.with_suffix(".md"), _card(name, form, run, evaluation, robust))
+    describe(run, form, name, judged, evaluation)
     index = read_json(PACKAGED / INDEX) if (PACKAGED / INDEX).exists() else {"default": {}, "models": {}}
     index["models"][name] = {"sha256": file_sha256(target)}
     index["default"] |= dict.fromkeys(default, name)
     write_json(PACKAGED / INDEX, index)
-    tables.write()
+
+
+def describe(run: RunDirectory, form: str, name: str, judged: list[RunDirectory], evaluation: dict[str, Any]) -> None:
+    """Keep the figures of a packaged model, and write its card."""
+    measured = [one for one in judged if (one.path / KEPT).exists()]
+    robust = robustness(measured) if measured else {}
+    write_json(FIGURES / f"{name}.json", {**evaluation, "robustness": robust})
+    write_text(packaged(name).with_suffix(".md"), _card(name, form, run, evaluation, robust))
+
+
+def kept_figures(run: RunDirectory, form: str, name: str, judged: list[RunDirectory]) -> dict[str, Any]:
+    """The figures of the packaged model. Exits where they are not those of this model, these runs and their rules."""
+    evaluation = read_json(FIGURES / f"{name}.json")
+    judged_then = [(fold["run"], fold["volumes"]) for fold in evaluation["folds"]]
+    judged_now = [(one.path.name, str(VolumeRule.of(read_metadata(one.onnx)))) for one in judged]
+    source = run.onnx if form == "fp32" else run.form(form)
+    if judged_then != judged_now or file_sha256(source) != file_sha256(packaged(name)):
+        raise SystemExit(f"{name}: another model, other runs or other rules than those of its figures; judge it anew")
+    return evaluation
+
+
+def packaged(name: str) -> Path:
+    """Where a model lies in the package."""
+    return PACKAGED / f"{name}.onnx"
+
+
+def _judges(judged: list[RunDirectory], form: str, case_set: CaseSet) -> list[Judge]:
+    with tempfile.TemporaryDirectory() as folder:
+        # What is stored in 16 bits decides as in 32; of integers it is measured.
+        files = [int8_of(one, Path(folder)) if form == "int8" else one.onnx for one in judged]
+        return [
+            Judge(Model.load(file, "cpu"), case_set, Split.load(one.split))
+            for file, one in zip(files, judged, strict=True)
+        ]
+
+
+def _judge(judges: list[Judge], judged: list[RunDirectory], classes: tuple[str, ...]) -> dict[str, Any]:
+    """Figures over the patients of all judges, in volumes and by slice, and of each fold by itself."""
+    volumes, slices = Tally(classes), Tally(classes)
+    folds = []
+    for judge, one in zip(judges, judged, strict=True):
+        volumes.count(Segmenter(judge.model), judge.case_set, judge.cases)
+        slices.count(Segmenter(judge.model), judge.case_set, judge.cases, Slicing(by_slice=True))
+        of_fold = ConfusionTable.from_patients(volumes.plain[-len(judge.cases) :], classes)
+        shown = {key: value for key, value in summarise(of_fold).values().items() if key in SHOWN}
+        rule = str(VolumeRule.of(judge.model.metadata))
+        folds.append({"run": one.path.name, "patients": len(judge.cases), "volumes": rule, **shown})
+    context = {"judged": [one.path.name for one in judged], "patients": len(volumes.plain)}
+    by_slice = to_json(slices.summary(), context)["figures"]
+    return {**to_json(volumes.summary(), context), "by_slice": by_slice, "folds": folds}
 
 
 def robustness(runs: list[RunDirectory]) -> dict[str, Any]:
@@ -172,7 +201,7 @@ def _card(name: str, form: str, run: RunDirectory, evaluation: dict[str, Any], r
         split=split.sha256,
         recipe=config.model.model,
         run=context["run_id"],
-        sha256=file_sha256(PACKAGED / f"{name}.onnx"),
+        sha256=file_sha256(packaged(name)),
         figures="\n".join(figures),
         changes=CHANGES.format(patients=robust["patients"], changes=tables.changes(robust["changes"]))
         if robust
@@ -197,12 +226,18 @@ def main() -> None:
     devices = parser.add_argument("--default", nargs="*", choices=("cpu", "cuda"), default=[])
     devices.help = "where `segkit segment` takes it without --model"
     parser.add_argument("--judged", type=Path, nargs="*", default=[], help="runs of folds whose figures stand for it")
+    parser.add_argument("--figures-stand", action="store_true", help="write card and tables anew, judge nothing")
     options = parser.parse_args()
     run = open_run(options.run)
     judged = [open_run(path) for path in options.judged] or [run]
     if not any(Split.load(one.split).test for one in judged):
         parser.error("the run has no test patients: name the runs of the folds with --judged")
-    publish(run, options.form, options.name, judged, options.default)
+    if options.figures_stand:
+        evaluation = kept_figures(run, options.form, options.name, judged)
+        describe(run, options.form, options.name, judged, evaluation)
+    else:
+        publish(run, options.form, options.name, judged, options.default)
+    tables.write()
     print(json.dumps(read_json(PACKAGED / INDEX), indent=2))
 
 
