@@ -142,3 +142,8 @@ def test_json_has_null_for_what_is_no_number() -> None:
 def test_a_wide_table_of_figures_alone_is_not_cut() -> None:
     figures = ["123456789" * 2] * 8
     assert aligned(Table(figures, "r" * 8, [figures])).split() == figures * 2
+
+
+def test_a_table_too_wide_keeps_its_heads_whole() -> None:
+    table = Table(["precision", *["milliseconds"] * 8], "l" + "r" * 8, [["fp32", *["1"] * 8]])
+    assert aligned(table).split()[0] == "precision"

@@ -23,15 +23,16 @@ def to_text(summaries: Sequence[RunSummary], *, bold: bool = False) -> str:
 
 
 def aligned(table: Table, indent: str = "  ") -> str:
-    """A table as aligned columns; where it is too wide, the longest columns of words are cut with an ellipsis."""
+    """A table as aligned columns; where it is too wide, the longest columns of words are cut, but for their heads."""
     rows = [[words.one_line(cell) for cell in row] for row in [table.head, *table.rows]]
     widths = [max(len(row[i]) for row in rows) for i in range(len(table.head))]
     room = WIDTH - len(indent) - 2 * (len(widths) - 1)
+    least = [max(_SHORTEST, len(head)) for head in rows[0]]
     while sum(widths) > room:
-        longest = max((i for i, side in enumerate(table.align) if side == "l"), key=lambda i: widths[i], default=None)
-        if longest is None or widths[longest] <= _SHORTEST:
+        longer = [i for i, side in enumerate(table.align) if side == "l" and widths[i] > least[i]]
+        if not longer:
             break
-        widths[longest] -= 1
+        widths[max(longer, key=lambda i: widths[i])] -= 1
     return "\n".join(_line(row, table.align, widths, indent) for row in rows)
 
 
