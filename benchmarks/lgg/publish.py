@@ -84,7 +84,7 @@ def publish(run: RunDirectory, form: str, name: str, judged: list[RunDirectory],
     shutil.copyfile(run.onnx if form == "fp32" else run.form(form), target)
     case_set = find_cases(Path(TrainConfig.load(run.config).data.data))
     judges = _judges(judged, form, case_set)
-    evaluation = _judge(judges, judged, case_set.classes)
+    evaluation = _figures(judges, judged, case_set.classes)
     evaluation["context"] |= {
         "model": target.name,
         "run_id": str(run.record()["run_id"]),
@@ -133,7 +133,7 @@ def _judges(judged: list[RunDirectory], form: str, case_set: CaseSet) -> list[Ju
         ]
 
 
-def _judge(judges: list[Judge], judged: list[RunDirectory], classes: tuple[str, ...]) -> dict[str, Any]:
+def _figures(judges: list[Judge], judged: list[RunDirectory], classes: tuple[str, ...]) -> dict[str, Any]:
     """Figures over the patients of all judges, in volumes and by slice, and of each fold by itself."""
     volumes, slices = Tally(classes), Tally(classes)
     folds = []
