@@ -17,13 +17,14 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
-from benchmarks.lgg.robustness import interval, volume_dice
+from benchmarks.lgg.robustness import volume_dice
 from segkit.data.cases import CaseSet
 from segkit.data.layouts import find_cases
 from segkit.data.split import Split
 from segkit.export.quantise import PERCENTILES
 from segkit.inference.segmenter import Segmenter
 from segkit.inference.session import Model
+from segkit.metrics.bootstrap import mean_interval
 from segkit.model_metadata import INPUT, MASK
 from segkit.runs import RunDirectory, open_run
 from segkit.training.config import TrainConfig
@@ -95,7 +96,7 @@ def main() -> None:
         ("difference", rounded - plain),
         ("moves by", np.abs(rounded - plain)),
     ):
-        low, high = interval(values)
+        low, high = mean_interval(values)
         print(f"{name:14} mean {values.mean():+.5f} [{low:+.5f}, {high:+.5f}]   median {np.median(values):+.5f}")
     for patient, before, after in sorted(rows, key=lambda row: -abs(row[2] - row[1]))[:5]:
         print(f"  moves most: {patient} {before:.4f} to {after:.4f}")

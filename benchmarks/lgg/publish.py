@@ -64,8 +64,9 @@ NETS = {"unet": "U-Net", "fcn": "FCN-8s", "segnet": "SegNet"}
 
 @dataclass(frozen=True)
 class Judge:
-    """A model, and the patients that it had not seen."""
+    """A run's model, and the patients that it had not seen."""
 
+    name: str
     model: Model
     case_set: CaseSet
     split: Split
@@ -81,10 +82,10 @@ def publish(run: RunDirectory, form: str, name: str, judged: list[RunDirectory],
     target = packaged(name)
     PACKAGED.mkdir(exist_ok=True)
     FIGURES.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(run.onnx if form == "fp32" else run.form(form), target)
+    shutil.copyfile(_source(run, form), target)
     case_set = find_cases(Path(TrainConfig.load(run.config).data.data))
     judges = _judges(judged, form, case_set)
-    evaluation = _figures(judges, judged, case_set.classes)
+    evaluation = _figures(judges, case_set.classes)
     evaluation["context"] |= {
         "model": target.name,
         "run_id": str(run.record()["run_id"]),
@@ -112,8 +113,7 @@ def kept_figures(run: RunDirectory, form: str, name: str, judged: list[RunDirect
     evaluation = read_json(FIGURES / f"{name}.json")
     judged_then = [(fold["run"], fold["volumes"]) for fold in evaluation["folds"]]
     judged_now = [(one.path.name, str(VolumeRule.of(read_metadata(one.onnx)))) for one in judged]
-    source = run.onnx if form == "fp32" else run.form(form)
-    if judged_then != judged_now or file_sha256(source) != file_sha256(packaged(name)):
+    if judged_then != judged_now or file_sha256(_source(run, form)) != file_sha256(packaged(name)):
         raise SystemExit(f"{name}: another model, other runs or other rules than those of its figures; judge it anew")
     return evaluation
 
@@ -123,28 +123,32 @@ def packaged(name: str) -> Path:
     return PACKAGED / f"{name}.onnx"
 
 
+def _source(run: RunDirectory, form: str) -> Path:
+    return run.onnx if form == "fp32" else run.form(form)
+
+
 def _judges(judged: list[RunDirectory], form: str, case_set: CaseSet) -> list[Judge]:
     with tempfile.TemporaryDirectory() as folder:
         # What is stored in 16 bits decides as in 32; of integers it is measured.
         files = [int8_of(one, Path(folder)) if form == "int8" else one.onnx for one in judged]
         return [
-            Judge(Model.load(file, "cpu"), case_set, Split.load(one.split))
+            Judge(one.path.name, Model.load(file, "cpu"), case_set, Split.load(one.split))
             for file, one in zip(files, judged, strict=True)
         ]
 
 
-def _figures(judges: list[Judge], judged: list[RunDirectory], classes: tuple[str, ...]) -> dict[str, Any]:
+def _figures(judges: list[Judge], classes: tuple[str, ...]) -> dict[str, Any]:
     """Figures over the patients of all judges, in volumes and by slice, and of each fold by itself."""
     volumes, slices = Tally(classes), Tally(classes)
     folds = []
-    for judge, one in zip(judges, judged, strict=True):
+    for judge in judges:
         volumes.count(Segmenter(judge.model), judge.case_set, judge.cases)
         slices.count(Segmenter(judge.model), judge.case_set, judge.cases, Slicing(by_slice=True))
         of_fold = ConfusionTable.from_patients(volumes.plain[-len(judge.cases) :], classes)
         shown = {key: value for key, value in summarise(of_fold).values().items() if key in SHOWN}
         rule = str(VolumeRule.of(judge.model.metadata))
-        folds.append({"run": one.path.name, "patients": len(judge.cases), "volumes": rule, **shown})
-    context = {"judged": [one.path.name for one in judged], "patients": len(volumes.plain)}
+        folds.append({"run": judge.name, "patients": len(judge.cases), "volumes": rule, **shown})
+    context = {"judged": [judge.name for judge in judges], "patients": len(volumes.plain)}
     by_slice = to_json(slices.summary(), context)["figures"]
     return {**to_json(volumes.summary(), context), "by_slice": by_slice, "folds": folds}
 

@@ -28,7 +28,7 @@ from segkit.inference.segmenter import Segmenter
 from segkit.inference.session import Model
 from segkit.inference.volume_rule import VolumeRule
 from segkit.metrics import confusion
-from segkit.metrics.bootstrap import draws
+from segkit.metrics.bootstrap import mean_interval
 from segkit.runs import RunDirectory, open_run
 from segkit.training.config import TrainConfig
 from segkit.training.evaluate import scan_of
@@ -142,14 +142,8 @@ def lost(dice: dict[str, list[float]]) -> dict[str, dict[str, Any]]:
     result = {}
     for name, values in dice.items():
         drop = plain - np.array(values)
-        result[name] = {"dice": float(np.mean(values)), "lost": float(drop.mean()), "interval": interval(drop)}
+        result[name] = {"dice": float(np.mean(values)), "lost": float(drop.mean()), "interval": mean_interval(drop)}
     return result
-
-
-def interval(values: NDArray[np.float64]) -> list[float]:
-    """95 % bootstrap interval of the mean of one value a patient."""
-    low, high = np.quantile(draws(len(values), 2000, 0) @ values / len(values), (0.025, 0.975))
-    return [float(low), float(high)]
 
 
 def main() -> None:

@@ -48,6 +48,12 @@ def estimate(statistic: Statistic, weights: Scores) -> tuple[float | None, float
     return value, float(low), float(high)
 
 
+def mean_interval(values: Scores) -> tuple[float, float]:
+    """2.5th and 97.5th percentile of the mean of one value a patient, `[P]`, none NaN; of one patient that value."""
+    low, high = np.quantile(draws(len(values), 2000, 0) @ values / len(values), (0.025, 0.975))
+    return float(low), float(high)
+
+
 def pooled(score: Score, table: ConfusionTable) -> Statistic:
     """The score of the drawn patients' summed counts."""
 
