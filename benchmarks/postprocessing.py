@@ -22,6 +22,7 @@ from segkit.data.split import Split
 from segkit.inference.postprocess import LesionSize, largest_component
 from segkit.inference.segmenter import Segmenter, Slicing
 from segkit.inference.session import Model
+from segkit.metrics.bootstrap import mean_interval
 from segkit.training.evaluate import scan_of
 
 SIGMAS = (0.5, 0.7, 1.0, 1.5)
@@ -79,13 +80,6 @@ def dice(both: float, mask: float, reference: float) -> float:
     return 2 * both / (mask + reference) if mask + reference else 1.0
 
 
-def interval(changes: NDArray[np.float64]) -> tuple[float, float]:
-    """95 % bootstrap interval of the mean over patients."""
-    picks = np.random.default_rng(0).integers(0, len(changes), (4000, len(changes)))
-    low, high = np.percentile(changes[picks].mean(axis=1), (2.5, 97.5))
-    return float(low), float(high)
-
-
 def main() -> None:
     """Parse, segment, print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -112,7 +106,7 @@ def main() -> None:
     for name, rows in found.items():
         each = np.array([dice(*one) for one in rows])
         pooled = dice(*np.sum(rows, axis=0))
-        low, high = interval(each - plain)
+        low, high = mean_interval(each - plain)
         print(f"{name:32}  {pooled:11.4f}  {each.mean():12.4f}  {(each - plain).mean():+.4f} [{low:+.4f}, {high:+.4f}]")
 
 

@@ -66,7 +66,7 @@ NETS = {"unet": "U-Net", "fcn": "FCN-8s", "segnet": "SegNet"}
 class Judge:
     """A run's model, and the patients that it had not seen."""
 
-    name: str
+    run: RunDirectory
     model: Model
     case_set: CaseSet
     split: Split
@@ -111,11 +111,17 @@ def describe(run: RunDirectory, form: str, name: str, judged: list[RunDirectory]
 def kept_figures(run: RunDirectory, form: str, name: str, judged: list[RunDirectory]) -> dict[str, Any]:
     """The figures of the packaged model. Exits where they are not those of this model, these runs and their rules."""
     evaluation = read_json(FIGURES / f"{name}.json")
-    judged_then = [(fold["run"], fold["volumes"]) for fold in evaluation["folds"]]
-    judged_now = [(one.path.name, str(VolumeRule.of(read_metadata(one.onnx)))) for one in judged]
+    judged_now = [_judged_as(one) for one in judged]
+    judged_then = [{key: fold[key] for key in _judged_as(judged[0])} for fold in evaluation["folds"]]
     if judged_then != judged_now or file_sha256(_source(run, form)) != file_sha256(packaged(name)):
         raise SystemExit(f"{name}: another model, other runs or other rules than those of its figures; judge it anew")
     return evaluation
+
+
+def _judged_as(run: RunDirectory) -> dict[str, str]:
+    """What makes a fold's figures those of this run: its id, as one trained anew may have the name, and its rule."""
+    rule = str(VolumeRule.of(read_metadata(run.onnx)))
+    return {"run": run.path.name, "run_id": str(run.record()["run_id"]), "volumes": rule}
 
 
 def packaged(name: str) -> Path:
@@ -132,7 +138,7 @@ def _judges(judged: list[RunDirectory], form: str, case_set: CaseSet) -> list[Ju
         # What is stored in 16 bits decides as in 32; of integers it is measured.
         files = [int8_of(one, Path(folder)) if form == "int8" else one.onnx for one in judged]
         return [
-            Judge(one.path.name, Model.load(file, "cpu"), case_set, Split.load(one.split))
+            Judge(one, Model.load(file, "cpu"), case_set, Split.load(one.split))
             for file, one in zip(files, judged, strict=True)
         ]
 
@@ -146,9 +152,8 @@ def _figures(judges: list[Judge], classes: tuple[str, ...]) -> dict[str, Any]:
         slices.count(Segmenter(judge.model), judge.case_set, judge.cases, Slicing(by_slice=True))
         of_fold = ConfusionTable.from_patients(volumes.plain[-len(judge.cases) :], classes)
         shown = {key: value for key, value in summarise(of_fold).values().items() if key in SHOWN}
-        rule = str(VolumeRule.of(judge.model.metadata))
-        folds.append({"run": judge.name, "patients": len(judge.cases), "volumes": rule, **shown})
-    context = {"judged": [judge.name for judge in judges], "patients": len(volumes.plain)}
+        folds.append({**_judged_as(judge.run), "patients": len(judge.cases), **shown})
+    context = {"judged": [judge.run.path.name for judge in judges], "patients": len(volumes.plain)}
     by_slice = to_json(slices.summary(), context)["figures"]
     return {**to_json(volumes.summary(), context), "by_slice": by_slice, "folds": folds}
 
