@@ -105,6 +105,24 @@ def test_two_ranks_see_each_slice_once_and_count_each_patient_once(segkit: Run, 
     assert sum(r["images"] for rank in records for r in rank) == 2 * metrics(tmp_path / "one")[0]["images"]
 
 
+def test_tensorboard_reads_what_the_metrics_say(segkit: Run, phantom: Path, tmp_path: Path) -> None:
+    event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    done = segkit("train", "--data", phantom, *TINY, "--epochs", "2", "--run", "seen", "--tensorboard")
+    assert done.returncode == 0, done.stderr
+    board = event_accumulator.EventAccumulator(str(tmp_path / "seen" / "tensorboard")).Reload()
+    tags = {
+        "train/loss": "train_loss",
+        "val/loss": "val_loss",
+        "val/dice": "val_dice",
+        "speed/images_per_s": "images_per_s",
+        "speed/stall": "stall",
+    }
+    assert set(tags) <= set(board.Tags()["scalars"])
+    for tag, key in tags.items():
+        read = [(event.step, event.value) for event in board.Scalars(tag)]
+        assert read == [(row["step"], pytest.approx(row[key], rel=1e-6)) for row in metrics(tmp_path / "seen")], tag
+
+
 def test_a_loss_that_is_no_number_stops_with_step_files_and_checkpoint(
     segkit: Run, phantom: Path, tmp_path: Path
 ) -> None:
