@@ -85,9 +85,7 @@ def train_all(data: Path, runs: Path, net: str, minutes: float, flags: list[str]
 
 
 def train(data: Path, run: RunDirectory, split: Path, net: str, minutes: float, flags: list[str]) -> bool:
-    """Begin or resume a run; False where the time was up before it was done."""
-    if run.finished:
-        return True
+    """Begin a run, resume it, or train it for longer; False where the time was up before it was done."""
     words = ["--config", HERE / f"{net}.toml", "--data", data, "--split", split, "--run", run.path, "--resume", *flags]
     process = subprocess.Popen([sys.executable, "-m", "segkit", "train", *map(str, words)])
     try:

@@ -119,9 +119,9 @@ def kept_figures(run: RunDirectory, form: str, name: str, judged: list[RunDirect
 
 
 def _judged_as(run: RunDirectory) -> dict[str, str]:
-    """What makes a fold's figures those of this run: its id, as one trained anew may have the name, and its rule."""
+    """What makes figures those of a fold: its weights (one trained anew, or longer, has the same name) and rule."""
     rule = str(VolumeRule.of(read_metadata(run.onnx)))
-    return {"run": run.path.name, "run_id": str(run.record()["run_id"]), "volumes": rule}
+    return {"run": run.path.name, "weights": file_sha256(run.best), "volumes": rule}
 
 
 def packaged(name: str) -> Path:

@@ -44,7 +44,8 @@ def train_runs(
     Args:
         config: settings as given; of a resumed run, its own settings count, under `flags`.
         run: the run directory; with several nets, the folder of their run directories. None: under `runs/`.
-        resume: go on with what is unfinished there; where there is nothing, begin.
+        resume: go on with what is unfinished there, or has fewer epochs than the flags ask for; where there is
+            nothing, begin.
         flags: the settings that were given on the command line.
         stage: folder on the node's own disk to copy the dataset to and to read it from.
 
@@ -91,11 +92,12 @@ def _train_one(
     config: TrainConfig, world: World, folder: Path, *, resume: bool, flags: dict[str, Any], stage: Path | None
 ) -> RunDirectory:
     run = RunDirectory(folder)
-    if resume and run.finished:
+    longer = resume and run.finished and _is_longer(run, flags)
+    if resume and run.finished and not longer:
         if world.is_main:
             print(f"{folder}: finished already")
         return run
-    resuming = resume and run.resumable
+    resuming = longer or (resume and run.resumable)
     if resuming:
         config = TrainConfig.load(run.config, flags)
     config = resolve(config, world)
@@ -114,6 +116,10 @@ def _train_one(
         if resuming:
             trainer.restore()
         if world.is_main:
+            if longer:
+                _reopen(run)
+            if resuming:
+                write_text(run.config, config.to_toml())
             print(_opening(trainer, resuming), flush=True)
         trainer.fit()
     if world.is_main:
@@ -124,6 +130,20 @@ def _train_one(
         run.update_record(state="finished")
     world.barrier()
     return run
+
+
+def _is_longer(run: RunDirectory, flags: dict[str, Any]) -> bool:
+    """Whether the flags ask for more epochs of a finished run than it has, and there is a state to go on from."""
+    had, wanted = TrainConfig.load(run.config).optim, TrainConfig.load(run.config, flags).optim
+    return run.last.exists() and not wanted.steps and wanted.epochs > had.epochs
+
+
+def _reopen(run: RunDirectory) -> None:
+    """A finished run is in training again: what was chosen for the net as it was goes."""
+    run.update_record(state="started")
+    if run.volume_rule.exists():
+        run.volume_rule.unlink()
+        print(f"  rule  for volumes: was chosen for the shorter training, dropped; anew with: segkit tune {run.path}")
 
 
 def _profiler(config: TrainConfig, world: World, run: RunDirectory, *, resume: bool) -> Profiler:

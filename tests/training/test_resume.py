@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from segkit.training.config import OptimConfig
+from segkit.training.optim import learning_rate
 from tests.conftest import Run, clean_environment
 
 SETTINGS = [
@@ -33,20 +36,23 @@ def command(phantom: Path, *words: str) -> list[str]:
     return [sys.executable, "-m", "segkit", "train", "--data", str(phantom), *SETTINGS, *words]
 
 
-def weights(run: Path) -> dict[str, torch.Tensor]:
+def metrics(run: Path) -> list[dict[str, float]]:
+    return [json.loads(text) for text in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def weights(run: Path, epochs: int = 3) -> dict[str, torch.Tensor]:
     values = torch.load(run / "checkpoints" / "last.pt", weights_only=True)
-    assert values["state"]["epoch"] == 3
+    assert values["state"]["epoch"] == epochs
     return {**values["net"], **{f"average.{k}": v for k, v in values["average"].items()}}
 
 
-def assert_same_run(one: Path, other: Path) -> None:
-    first, second = weights(one), weights(other)
+def assert_same_run(one: Path, other: Path, epochs: int = 3) -> None:
+    first, second = weights(one, epochs), weights(other, epochs)
     assert first.keys() == second.keys()
     assert [key for key in first if not torch.equal(first[key], second[key])] == []
 
     def lines(run: Path) -> list[dict[str, float]]:
-        rows = [json.loads(text) for text in (run / "metrics.jsonl").read_text().splitlines()]
-        return [{k: v for k, v in row.items() if k not in ("seconds", "images_per_s", "stall")} for row in rows]
+        return [{k: v for k, v in row.items() if k not in ("seconds", "images_per_s", "stall")} for row in metrics(run)]
 
     assert lines(one) == lines(other)
 
@@ -60,10 +66,10 @@ def uninterrupted(phantom: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     return folder / "run"
 
 
-def interrupt(phantom: Path, folder: Path, number: int, *, at_step: int) -> subprocess.CompletedProcess[str]:
+def interrupt(phantom: Path, folder: Path, number: int, *words: str, at_step: int) -> subprocess.CompletedProcess[str]:
     """Start a run and send a signal once it has saved `at_step` steps."""
     process = subprocess.Popen(
-        command(phantom, "--run", "run", "--resume"),
+        command(phantom, *words, "--run", "run", "--resume"),
         cwd=folder,
         env=clean_environment(),
         stdout=subprocess.PIPE,
@@ -132,6 +138,32 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(
     assert other.returncode == 0, other.stderr
     first, second = weights(tmp_path / "other"), weights(uninterrupted)
     assert any(not torch.equal(first[key], second[key]) for key in first)
+
+
+def test_a_finished_run_is_trained_for_longer_where_more_epochs_are_asked_for(
+    segkit: Run, phantom: Path, tmp_path: Path, uninterrupted: Path
+) -> None:
+    """Also where that is stopped, and gone on with by the run's name alone."""
+    shutil.copytree(uninterrupted, tmp_path / "whole")
+    shutil.copytree(uninterrupted, tmp_path / "run")
+    (tmp_path / "whole" / "volume.json").write_text("{}")
+    same = segkit("train", "--data", phantom, *SETTINGS, "--run", "whole", "--resume")
+    assert "finished already" in same.stdout
+    longer = segkit("train", "--data", phantom, *SETTINGS, "--epochs", "5", "--run", "whole", "--resume")
+    assert longer.returncode == 0, longer.stderr
+    assert not (tmp_path / "whole" / "volume.json").exists()
+    assert "segkit tune" in longer.stdout
+    was, rows = metrics(uninterrupted), metrics(tmp_path / "whole")
+    assert rows[:3] == was
+    steps = was[0]["step"]
+    assert [row["step"] for row in rows] == [steps * number for number in range(1, 6)]
+    schedule = [learning_rate(OptimConfig(), steps * number - 1, 5 * steps) for number in (4, 5)]
+    assert [row["lr"] for row in rows[3:]] == pytest.approx(schedule)  # that of five epochs, to its end
+    stopped = interrupt(phantom, tmp_path, signal.SIGTERM, "--epochs", "5", at_step=3 * steps + 1)
+    assert stopped.returncode == 75, stopped.stderr
+    done = segkit("train", "--resume", "--run", "run")
+    assert done.returncode == 0, done.stderr
+    assert_same_run(tmp_path / "run", tmp_path / "whole", epochs=5)
 
 
 def test_a_run_is_never_overwritten(segkit: Run, phantom: Path, uninterrupted: Path) -> None:
