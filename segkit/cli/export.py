@@ -26,8 +26,9 @@ def export(
         str,
         typer.Option(
             "--form",
-            help="Write a smaller form: fp16 (weights of half the size) or int8 (smaller, faster on CPUs). It is made "
-            "from model.onnx, which is exported first where it is not up to date. -o then names the smaller form.",
+            help="Write a smaller form: fp16 (weights of half the size), w8 (of a quarter) or int8 (of a quarter, and "
+            "faster on CPUs). It is made from model.onnx, which is exported first where it is not up to date. -o then "
+            "names the smaller form.",
         ),
     ] = "",
     name: Annotated[

@@ -22,7 +22,7 @@ from segkit.models.deployed import DeployedNet
 
 MIN_AGREEMENT = 0.9999  # share of all pixels that must get the same class
 MAX_DICE_DELTA = 0.001  # that no patient's Dice may move by more than
-MAX_MEAN_DICE_DELTA = 0.002  # of a smaller form (int8, fp16), which rounds: over patients on average
+MAX_MEAN_DICE_DELTA = 0.002  # of a smaller form, which rounds: over patients on average
 
 Images = NDArray[np.uint8]
 Batch = tuple[str, Images, Images]  # patient, images [N, H, W, C], reference masks [N, H, W] of class indices

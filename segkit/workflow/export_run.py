@@ -23,7 +23,7 @@ from segkit.training.config import TrainConfig
 from segkit.workflow.volume_rule import with_rule
 
 BATCH = 8
-FORMS = ("fp16", "int8")
+FORMS = ("fp16", "w8", "int8")
 CALIBRATION_PATIENTS = 16
 
 
@@ -48,9 +48,9 @@ def export_run(run: RunDirectory, output: Path | None = None, data: str = "") ->
 
 
 def export_form(run: RunDirectory, form: str, output: Path | None = None, data: str = "") -> tuple[Path, Parity]:
-    """Write a smaller form ("fp16" or "int8") of the run's exported model, `model-<form>.onnx` or `output`.
+    """Write a smaller form (one of FORMS) of the run's exported model, `model-<form>.onnx` or `output`.
 
-    Both are compared with the exported model on the validation patients, whose Dice may move by 0.002 on average.
+    Each is compared with the exported model on the validation patients, whose Dice may move by 0.002 on average.
     int8 is calibrated on slices of the training patients; of several ranges it takes the first that passes.
 
     Raises:
@@ -78,11 +78,12 @@ def export_form(run: RunDirectory, form: str, output: Path | None = None, data: 
 
 def _ways(run: RunDirectory, form: str, folder: str) -> list[Callable[[Path], None]]:
     """What writes a smaller form to a file, in the order in which to try it."""
-    from segkit.export.quantise import PERCENTILES, halve_weights
+    from segkit.export.quantise import PERCENTILES
+    from segkit.export.weights import halve_weights, quarter_weights
 
-    if form == "fp16":
-        return [partial(halve_weights, run.onnx)]
-    return [partial(write_int8, run, folder, percentile) for percentile in PERCENTILES]
+    if form == "int8":
+        return [partial(write_int8, run, folder, percentile) for percentile in PERCENTILES]
+    return [partial(halve_weights if form == "fp16" else quarter_weights, run.onnx)]
 
 
 def write_int8(run: RunDirectory, folder: str, percentile: float, target: Path) -> None:

@@ -8,9 +8,11 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from onnx import numpy_helper
 
 from segkit.export.onnx_model import export_onnx
-from segkit.export.quantise import halve_weights, quantise_int8
+from segkit.export.quantise import quantise_int8
+from segkit.export.weights import halve_weights, quarter_weights
 from segkit.inference.session import Model
 from segkit.model_metadata import ModelMetadata
 from segkit.models.deployed import DeployedNet
@@ -71,6 +73,31 @@ def test_halved_weights_decide_alike_and_keep_the_contract(exported: Path, tmp_p
     assert target.stat().st_size < 0.7 * exported.stat().st_size
     assert Model.load(target, "cpu").metadata == METADATA
     assert agreement(exported, target) > 0.999
+
+
+def test_quartered_weights_are_the_nearest_multiples_and_run_as_fast(exported: Path, tmp_path: Path) -> None:
+    target = tmp_path / "quarter.onnx"
+    quarter_weights(exported, target)
+    assert target.stat().st_size < 0.5 * exported.stat().st_size
+    assert Model.load(target, "cpu").metadata == METADATA
+    assert agreement(exported, target) > 0.99
+    assert as_run(target) == as_run(exported)  # widened when it is loaded, not when it runs
+    before, after = (
+        {tensor.name: numpy_helper.to_array(tensor) for tensor in onnx.load(path).graph.initializer}
+        for path in (exported, target)
+    )
+    nodes = onnx.load(exported).graph.node
+    used = {node.input[1]: node.op_type for node in nodes if node.op_type in ("Conv", "ConvTranspose")}
+    kernels = {name: used[name] for name in before if name in used}  # a second look has other names for them
+    assert len(kernels) > 15
+    assert set(kernels.values()) == {"Conv", "ConvTranspose"}
+    for name, kind in kernels.items():
+        kernel = before[name] if kind == "Conv" else before[name].swapaxes(0, 1)
+        integers, scale = after[f"{name}.integers"], after[f"{name}.scale"]
+        widened = integers * scale if kind == "Conv" else (integers * scale).swapaxes(0, 1)
+        for channel, rounded in zip(kernel, widened, strict=True):
+            step = np.abs(channel).max() / 127
+            assert np.abs(channel - rounded).max() <= 0.5001 * step
 
 
 def test_integers_decide_nearly_alike_and_keep_the_contract(exported: Path, tmp_path: Path) -> None:

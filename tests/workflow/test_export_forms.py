@@ -12,7 +12,7 @@ from segkit.errors import ParityError
 from segkit.export import parity, quantise
 from segkit.inference.session import Model
 from segkit.runs import open_run
-from segkit.workflow.export_run import export_form
+from segkit.workflow.export_run import FORMS, export_form
 from tests.conftest import Run
 
 
@@ -21,7 +21,7 @@ def run(trained: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(trained, tmp_path / "run"))
 
 
-@pytest.mark.parametrize("form", ["fp16", "int8"])
+@pytest.mark.parametrize("form", FORMS)
 def test_a_form_is_made_from_the_model_that_is_there(form: str, run: Path, segkit: Run) -> None:
     before = (run / "model.onnx").stat()
     done = segkit("export", run, "--form", form)
