@@ -5,8 +5,8 @@
         --judged runs/lgg/unet-fold-*
 
 Every figure in the card is of patients that the net which gave it had not seen: those of the `--judged` runs, which
-have the same recipe, each by its own model; without any, the test patients of the run itself. With `--form int8` the
-judged models are in 8-bit integers, too. What changed slices cost is of those judged runs that
+have the same recipe, each by its own model; without any, the test patients of the run itself. With `--form int8` or
+`w8` the judged models are in this form, too. What changed slices cost is of those judged runs that
 `benchmarks.lgg.robustness` has measured. The tables of docs/models.md are written anew. `--figures-stand` judges
 nothing again: for a card of another text, or after `benchmarks.lgg.robustness` has measured more runs.
 """
@@ -33,6 +33,7 @@ from segkit.data.cases import Case, CaseSet
 from segkit.data.layouts import find_cases
 from segkit.data.split import Split
 from segkit.export.onnx_model import read_metadata
+from segkit.export.weights import quarter_weights
 from segkit.files import file_sha256, read_json, write_json, write_text
 from segkit.inference.catalogue import INDEX, PACKAGED
 from segkit.inference.segmenter import Segmenter, Slicing
@@ -51,14 +52,19 @@ Mean volume Dice of {patients} of these patients, and what is lost against the s
 interval; of models in float32).
 
 {changes}"""
-STORED = {"fp32": "float32", "fp16": "float32, its weights stored as float16", "int8": "8-bit integers"}
+STORED = {
+    "fp32": "float32",
+    "fp16": "float32, its weights stored as float16",
+    "w8": "float32, its weights stored in 8 bits",
+    "int8": "8-bit integers",
+}
 OF_THIS_NET = "Of this net{form}."
 OF_OTHERS = (
     "Of the nets of the cross-validation ({folds} of its 5 folds){form}, on patients that neither they nor the choice "
     "of their rule had seen; this file was made by the same recipe from nearly all patients, so that none is left to "
     "judge it on."
 )
-JUDGED_IN = {"fp32": "", "fp16": ", their weights in float32", "int8": ", in the same form"}
+JUDGED_IN = {"fp32": "", "fp16": ", their weights in float32", "w8": ", in the same form", "int8": ", in the same form"}
 NETS = {"unet": "U-Net", "fcn": "FCN-8s", "segnet": "SegNet"}
 
 
@@ -135,12 +141,22 @@ def _source(run: RunDirectory, form: str) -> Path:
 
 def _judges(judged: list[RunDirectory], form: str, case_set: CaseSet) -> list[Judge]:
     with tempfile.TemporaryDirectory() as folder:
-        # What is stored in 16 bits decides as in 32; of integers it is measured.
-        files = [int8_of(one, Path(folder)) if form == "int8" else one.onnx for one in judged]
+        files = [_judged_file(one, form, Path(folder)) for one in judged]
         return [
             Judge(one, Model.load(file, "cpu"), case_set, Split.load(one.split))
             for file, one in zip(files, judged, strict=True)
         ]
+
+
+def _judged_file(run: RunDirectory, form: str, folder: Path) -> Path:
+    """The run's model in the form that is judged: what is stored in 16 bits decides as in 32, of 8 it is measured."""
+    if form == "int8":
+        return int8_of(run, folder)
+    if form == "w8":
+        made = folder / f"{run.path.name}.onnx"
+        quarter_weights(run.onnx, made)
+        return made
+    return run.onnx
 
 
 def _figures(judges: list[Judge], classes: tuple[str, ...]) -> dict[str, Any]:
@@ -230,7 +246,7 @@ def _interval(low: float | None, high: float | None) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
-    parser.add_argument("--form", choices=("fp32", "fp16", "int8"), default="int8")
+    parser.add_argument("--form", choices=tuple(STORED), default="int8")
     parser.add_argument("--name", required=True)
     devices = parser.add_argument("--default", nargs="*", choices=("cpu", "cuda"), default=[])
     devices.help = "where `segkit segment` takes it without --model"
