@@ -21,7 +21,6 @@ from benchmarks.lgg.robustness import volume_dice
 from segkit.data.cases import CaseSet
 from segkit.data.layouts import find_cases
 from segkit.data.split import Split
-from segkit.export.quantise import PERCENTILES
 from segkit.inference.segmenter import Segmenter
 from segkit.inference.session import Model
 from segkit.metrics.bootstrap import mean_interval
@@ -29,7 +28,7 @@ from segkit.model_metadata import INPUT, MASK
 from segkit.runs import RunDirectory, open_run
 from segkit.training.config import TrainConfig
 from segkit.training.evaluate import scan_of
-from segkit.workflow.export_run import write_int8
+from segkit.workflow.export_run import write_form
 
 ROUNDS = 12
 BATCH = 4
@@ -41,7 +40,7 @@ def int8_of(run: RunDirectory, folder: Path) -> Path:
     if kept.exists():
         return kept
     made = folder / f"{run.path.name}.onnx"
-    write_int8(run, TrainConfig.load(run.config).data.data, PERCENTILES[-1], made)
+    write_form(run, "int8", TrainConfig.load(run.config).data.data, made)
     print(f"{run.path.name}: no model-int8.onnx; made anew")
     return made
 

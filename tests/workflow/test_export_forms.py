@@ -57,3 +57,16 @@ def test_every_range_is_tried_before_a_form_is_refused(run: Path, monkeypatch: p
         export_form(open_run(run), "int8")
     assert tried == list(quantise.PERCENTILES)
     assert sorted(run.iterdir()) == files
+
+
+def test_the_range_by_which_most_pixels_stay_is_taken_whatever_the_order(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parity, "MAX_MEAN_DICE_DELTA", 1.0)  # any form is close enough
+
+    def agreeing(*percentiles: float) -> int:
+        monkeypatch.setattr(quantise, "PERCENTILES", percentiles)
+        return export_form(open_run(run), "int8")[1].agreeing
+
+    assert agreeing(70.0) < agreeing(99.999)
+    assert agreeing(70.0, 99.999) == agreeing(99.999, 70.0) == agreeing(99.999)
