@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -32,6 +33,11 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip("no real data beside the checkout")
     return SHARED
+
+
+def metrics(run: Path) -> list[dict[str, float]]:
+    """The lines of a run's `metrics.jsonl`, one an epoch."""
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
 def clean_environment() -> dict[str, str]:

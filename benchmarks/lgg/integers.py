@@ -34,14 +34,14 @@ ROUNDS = 12
 BATCH = 4
 
 
-def int8_of(run: RunDirectory, folder: Path) -> Path:
-    """The run's int8 form, or one that is made in a folder."""
-    kept = run.form("int8")
+def form_of(run: RunDirectory, form: str, folder: Path) -> Path:
+    """A smaller form of the run's model: the one in the run, or one that is made in a folder, gate or no gate."""
+    kept = run.form(form)
     if kept.exists():
         return kept
     made = folder / f"{run.path.name}.onnx"
-    write_form(run, "int8", TrainConfig.load(run.config).data.data, made)
-    print(f"{run.path.name}: no model-int8.onnx; made anew")
+    write_form(run, form, TrainConfig.load(run.config).data.data, made)
+    print(f"{run.path.name}: no {kept.name}; made anew")
     return made
 
 
@@ -84,7 +84,7 @@ def main() -> None:
     parser.add_argument("runs", type=Path, nargs="+")
     runs = [open_run(path) for path in parser.parse_args().runs]
     with tempfile.TemporaryDirectory() as folder:
-        forms = [int8_of(run, Path(folder)) for run in runs]
+        forms = [form_of(run, "int8", Path(folder)) for run in runs]
         case_set = find_cases(Path(TrainConfig.load(runs[0].config).data.data))
         rows = [row for run, form in zip(runs, forms, strict=True) for row in judged(run, form, case_set)]
         ratios = speed(runs[0], forms[0], case_set)

@@ -26,14 +26,13 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.lgg import tables
-from benchmarks.lgg.integers import int8_of
+from benchmarks.lgg.integers import form_of
 from benchmarks.lgg.robustness import KEPT, lost, of_runs
 from benchmarks.lgg.tables import DOCS, SHOWN
 from segkit.data.cases import Case, CaseSet
 from segkit.data.layouts import find_cases
 from segkit.data.split import Split
 from segkit.export.onnx_model import read_metadata
-from segkit.export.weights import quarter_weights
 from segkit.files import file_sha256, read_json, write_json, write_text
 from segkit.inference.catalogue import INDEX, PACKAGED
 from segkit.inference.segmenter import Segmenter, Slicing
@@ -141,22 +140,12 @@ def _source(run: RunDirectory, form: str) -> Path:
 
 def _judges(judged: list[RunDirectory], form: str, case_set: CaseSet) -> list[Judge]:
     with tempfile.TemporaryDirectory() as folder:
-        files = [_judged_file(one, form, Path(folder)) for one in judged]
+        # What is stored in 16 bits decides as in 32; of 8 it is measured.
+        files = [form_of(one, form, Path(folder)) if form in ("w8", "int8") else one.onnx for one in judged]
         return [
             Judge(one, Model.load(file, "cpu"), case_set, Split.load(one.split))
             for file, one in zip(files, judged, strict=True)
         ]
-
-
-def _judged_file(run: RunDirectory, form: str, folder: Path) -> Path:
-    """The run's model in the form that is judged: what is stored in 16 bits decides as in 32, of 8 it is measured."""
-    if form == "int8":
-        return int8_of(run, folder)
-    if form == "w8":
-        made = folder / f"{run.path.name}.onnx"
-        quarter_weights(run.onnx, made)
-        return made
-    return run.onnx
 
 
 def _figures(judges: list[Judge], classes: tuple[str, ...]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from segkit.files import atomic_path
 
 _SMALLEST = 64  # elements: smaller constants (shapes, levels) stay as they are
 _LARGEST_INT8 = 127
+_OUTPUT_AXIS = {"Conv": 0, "ConvTranspose": 1}  # of the kernel
 
 
 def halve_weights(source: Path, target: Path) -> None:
@@ -54,9 +55,6 @@ def quarter_weights(source: Path, target: Path) -> None:
         widening.append(helper.make_node("Cast", [integers], [widened], to=TensorProto.FLOAT))
         widening.append(helper.make_node("Mul", [widened, scale], [name]))
     _write(model, widening, target)
-
-
-_OUTPUT_AXIS = {"Conv": 0, "ConvTranspose": 1}  # of the kernel
 
 
 def _rounded(kernel: NDArray[np.float32], axis: int) -> tuple[NDArray[np.int8], NDArray[np.float32]]:

@@ -92,8 +92,9 @@ def _train_one(
     config: TrainConfig, world: World, folder: Path, *, resume: bool, flags: dict[str, Any], stage: Path | None
 ) -> RunDirectory:
     run = RunDirectory(folder)
-    longer = resume and run.finished and _is_longer(run, flags)
-    if resume and run.finished and not longer:
+    finished = resume and run.finished
+    longer = finished and _is_longer(run, flags)
+    if finished and not longer:
         if world.is_main:
             print(f"{folder}: finished already")
         return run

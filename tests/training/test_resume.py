@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import signal
 import subprocess
@@ -15,7 +14,7 @@ import torch
 
 from segkit.training.config import OptimConfig
 from segkit.training.optim import learning_rate
-from tests.conftest import Run, clean_environment
+from tests.conftest import Run, clean_environment, metrics
 
 SETTINGS = [
     "--model",
@@ -34,10 +33,6 @@ SETTINGS = [
 
 def command(phantom: Path, *words: str) -> list[str]:
     return [sys.executable, "-m", "segkit", "train", "--data", str(phantom), *SETTINGS, *words]
-
-
-def metrics(run: Path) -> list[dict[str, float]]:
-    return [json.loads(text) for text in (run / "metrics.jsonl").read_text().splitlines()]
 
 
 def weights(run: Path, epochs: int = 3) -> dict[str, torch.Tensor]:

@@ -17,13 +17,9 @@ from segkit.data.phantom import write_phantom
 from segkit.training.config import OptimConfig
 from segkit.training.losses import DiceCrossEntropy
 from segkit.training.optim import AveragedNet, learning_rate, make_optimizer
-from tests.conftest import Run, clean_environment
+from tests.conftest import Run, clean_environment, metrics
 
 TINY = ["--model", "unet", "--width", "4", "--batch", "4", "--no-export"]
-
-
-def metrics(run: Path) -> list[dict[str, float]]:
-    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
 def last_weights(run: Path) -> dict[str, torch.Tensor]:
